@@ -1,0 +1,1 @@
+"""The `kairay` command: one file per command."""

@@ -1,0 +1,1 @@
+"""The back end without Kubernetes: one Ray instance on this machine."""

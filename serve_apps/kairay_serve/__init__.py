@@ -1,0 +1,1 @@
+"""Ray Serve applications: what runs inside a replica."""
