@@ -35,5 +35,5 @@ def check(files: tuple[Path, ...], output: str) -> None:
     else:
         click.echo(report.summary())
     if report.problems:
-        first, more = report.problems[0], report.problem_count - 1
-        raise DataError(first if not more else f"{first} (and {more} more)")
+        count = "one problem" if report.problem_count == 1 else f"{report.problem_count} problems"
+        raise DataError(f"{count} found; mend what is listed above")

@@ -1,0 +1,221 @@
+"""Workspace + preset + machine sizes -> Plan: what will run, on what, at what price, and why the rest lost.
+
+`make_plan` is pure: same input, same plan. A plan with problems cannot run; its problems are sentences with
+the remedy. Prices are of the machines that do the work; the head's share of a CPU node is not in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from kairay.errors import InputError
+from kairay.plan_advice import (
+    cannot_be_had,
+    choice_warnings,
+    general_warnings,
+    local_warnings,
+    nothing_fits,
+    preset_faults,
+    replacements,
+    unknown_size,
+)
+from kairay.plan_candidates import Candidate, Demand, choose, chosen_of, not_taken, weigh
+from kairay.plan_json import plan_to_dict
+from kairay.plan_serving import Engine, ReplicaBounds, ServingShape
+from kairay.plan_tuning import TuningShape
+from kairay.presets import Preset, TuningMethod
+from kairay.skus import Sku, find_sku
+
+if TYPE_CHECKING:
+    from kairay.workspace import Workspace
+
+__all__ = ["Candidate", "Engine", "Plan", "PlanTarget", "ServingShape", "TuningShape", "Work", "make_plan"]
+
+IDLE_SECONDS = 600.0
+"""How long a service waits for a request before it scales to zero, when the Workspace does not say."""
+
+
+class Work(StrEnum):
+    """What a Workspace asks for first; a tuning one may serve its result afterwards."""
+
+    TUNING = "tuning"
+    INFERENCE = "inference"
+
+
+class PlanTarget(StrEnum):
+    """Where it will run."""
+
+    CLUSTER = "cluster"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will run and why; frozen, and JSON by `to_dict`."""
+
+    workspace: str
+    """Its name."""
+    work: Work
+    preset: str
+    """Its name."""
+    method: TuningMethod | None
+    """How it is tuned; None: nothing is tuned."""
+    serves: bool
+    """A service runs in the end."""
+    target: PlanTarget
+    asked_for: str | None
+    """`resource.instanceType`, as written."""
+    candidates: tuple[Candidate, ...]
+    """Every size that was weighed, by price."""
+    chosen: Candidate | None
+    replacements: tuple[Candidate, ...] = ()
+    """Where the size that was asked for cannot be had: sizes to take instead, by price."""
+    tuning: TuningShape | None = None
+    serving: ServingShape | None = None
+    usd_per_hour: float | None = None
+    """All machines of the plan at their most; None when not known, or when the machine is one's own."""
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Why it cannot run, each with the remedy; empty when it can."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON-ready values with camelCase keys; sizes in bytes, times in seconds."""
+        return plan_to_dict(self)
+
+
+def make_plan(
+    workspace: Workspace,
+    preset: Preset,
+    *,
+    skus: Mapping[str, Sku],
+    machine: Sku | None,
+    target: PlanTarget,
+    now: date,
+) -> Plan:
+    """Plan a Workspace of this preset.
+
+    For a cluster, the machine is only shown beside `skus`; locally it is the choice, and the size that the
+    Workspace names is not used. InputError for a Workspace that brings its own container: there is nothing to
+    plan.
+    """
+    demand = _demand(workspace, preset, target)
+    asked_for = workspace.resource.instance_type or None
+    plan = Plan(
+        workspace=workspace.metadata.name,
+        work=Work.INFERENCE if workspace.tuning is None else Work.TUNING,
+        preset=preset.name,
+        method=None if workspace.tuning is None else demand.method,
+        serves=demand.bounds is not None,
+        target=target,
+        asked_for=asked_for,
+        candidates=(),
+        chosen=None,
+        warnings=tuple(general_warnings(workspace, preset)),
+        problems=tuple(preset_faults(workspace, preset)),
+    )
+    if plan.problems:
+        return plan
+    if target is PlanTarget.LOCAL:
+        return _plan_machine(plan, demand, machine, skus, now)
+    return _plan_cluster(plan, demand, machine, skus, now)
+
+
+def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
+    tuning, inference = workspace.tuning, workspace.inference
+    bounds: ReplicaBounds | None = None
+    if inference is not None:
+        if inference.preset is None:
+            raise InputError("inference.template brings its own container: there is nothing to plan")
+        scaling = inference.scaling
+        least = 1 if scaling is None or scaling.min_replicas is None else scaling.min_replicas
+        most = 1 if scaling is None or scaling.max_replicas is None else scaling.max_replicas
+        idle = None if scaling is None else scaling.idle_seconds
+        bounds = ReplicaBounds(
+            min_replicas=least,
+            max_replicas=max(1, most, least),
+            idle_seconds=IDLE_SECONDS if idle is None else idle,
+            target_ongoing_requests=None if scaling is None else scaling.target_ongoing_requests,
+        )
+    elif tuning is not None and tuning.serve:
+        least = 1 if target is PlanTarget.LOCAL else 0
+        bounds = ReplicaBounds(min_replicas=least, max_replicas=1, idle_seconds=IDLE_SECONDS)
+    return Demand(
+        preset=preset,
+        tuning=None if tuning is None else preset.tuning,
+        method=TuningMethod.QLORA if tuning is None else TuningMethod(tuning.method),
+        workers=None if tuning is None else tuning.workers,
+        bounds=bounds,
+        max_usd_per_hour=workspace.resource.max_hourly_cost_usd,
+    )
+
+
+def _plan_cluster(
+    plan: Plan, demand: Demand, machine: Sku | None, skus: Mapping[str, Sku], now: date
+) -> Plan:
+    asked = None if plan.asked_for is None else find_sku(plan.asked_for, skus)
+    weighed = [weigh(demand, sku, today=now, asked_for=sku is asked) for sku in skus.values()]
+    open_choice = choose(weighed, asked_for=None)
+    if plan.asked_for is not None and asked is None:
+        problem = unknown_size(plan.asked_for, open_choice, skus, now)
+        return _shown_beside(_with_problem(plan, not_taken(open_choice), problem), demand, machine, now)
+    candidates = choose(weighed, asked_for=asked)
+    chosen = chosen_of(candidates)
+    if chosen is None:
+        problem = (
+            nothing_fits(demand, open_choice) if asked is None else cannot_be_had(asked, open_choice, now)
+        )
+        plan = _with_problem(plan, not_taken(open_choice), problem)
+        plan = plan if asked is None else replace(plan, replacements=replacements(asked, open_choice))
+        return _shown_beside(plan, demand, machine, now)
+    plan = replace(
+        _taken(plan, candidates, chosen),
+        warnings=plan.warnings + tuple(choice_warnings(chosen, chosen_of(open_choice), now)),
+    )
+    return _shown_beside(plan, demand, machine, now)
+
+
+def _plan_machine(
+    plan: Plan, demand: Demand, machine: Sku | None, skus: Mapping[str, Sku], now: date
+) -> Plan:
+    assert machine is not None, "a local plan is of a machine"
+    # The processor can do what the GPU is too small for.
+    sides = [machine] if machine.without_gpu is None else [machine, machine.without_gpu]
+    weighed = [weigh(demand, sku, today=now) for sku in sides]
+    best = next((candidate for candidate in weighed if candidate.fits), None)
+    warnings = plan.warnings + tuple(local_warnings(demand, plan.asked_for, best, skus, now))
+    if best is None:
+        fault = f"{weighed[0].reason}; take a smaller preset, or run it on a cluster"
+        return replace(_with_problem(plan, tuple(weighed), fault), warnings=warnings)
+    taken = choose([best], asked_for=best.sku)
+    rest = tuple(
+        replace(lost, reason=lost.reason or "the GPU is faster") for lost in weighed if lost is not best
+    )
+    return replace(_taken(plan, (*taken, *rest), taken[0]), warnings=warnings)
+
+
+def _taken(plan: Plan, candidates: tuple[Candidate, ...], chosen: Candidate) -> Plan:
+    return replace(
+        plan,
+        candidates=candidates,
+        chosen=chosen,
+        tuning=chosen.tuning,
+        serving=chosen.serving,
+        usd_per_hour=chosen.usd_per_hour,
+    )
+
+
+def _with_problem(plan: Plan, candidates: tuple[Candidate, ...], problem: str) -> Plan:
+    return replace(plan, candidates=candidates, problems=(*plan.problems, problem))
+
+
+def _shown_beside(plan: Plan, demand: Demand, machine: Sku | None, now: date) -> Plan:
+    """The plan with this machine as one more size, which a cluster cannot take."""
+    if machine is None:
+        return plan
+    local = weigh(replace(demand, max_usd_per_hour=None), machine, today=now)
+    reason = "fits; `kairay run` uses it" if local.fits else local.reason
+    return replace(plan, candidates=(*plan.candidates, replace(local, reason=reason)))

@@ -1,0 +1,160 @@
+"""What a plan says to a person: problems with their remedy, warnings, and sizes to take instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+from kairay.memory import missing_facts, parameter_count
+from kairay.plan_candidates import Candidate, Demand, chosen_of, holds, spreads, usd
+from kairay.plan_sizes import retirement, vetoes
+from kairay.presets import Preset
+from kairay.quantities import format_bytes
+from kairay.skus import Device, Sku, find_sku, nearest_skus
+
+if TYPE_CHECKING:
+    from kairay.workspace import Workspace
+
+_MAX_REPLACEMENTS = 4
+_SLOW_ON_A_PROCESSOR = 1_000_000_000
+
+
+def preset_faults(workspace: Workspace, preset: Preset) -> Iterator[str]:
+    """What the preset cannot do, whatever the machine."""
+    if workspace.tuning is None:
+        return
+    method = str(workspace.tuning.method)
+    if preset.tuning is None:
+        yield f"preset {preset.name} cannot be tuned; `kairay presets` shows which can"
+    elif method not in preset.tuning.methods:
+        offered = " or ".join(preset.tuning.methods)
+        yield f"tuning.method: preset {preset.name} is tuned by {offered}, not by {method}"
+
+
+def general_warnings(workspace: Workspace, preset: Preset) -> Iterator[str]:
+    """What to know of this Workspace wherever it runs."""
+    if missing := missing_facts(preset.model):
+        yield f"memory is estimated without {' and '.join(missing)}, which the preset does not know"
+    if workspace.resource.spot:
+        yield "resource.spot: the prices shown are of ordinary machines; spot ones cost less"
+    if workspace.resource.count not in (None, 1):
+        yield f"resource.count {workspace.resource.count} is not used: the plan works out how many it takes"
+    if workspace.resource.partition is not None:
+        yield "resource.partition: memory is planned for whole GPUs, not for a partition of one"
+    spec = workspace.tuning or workspace.inference
+    reference = None if spec is None else spec.preset
+    if preset.model.gated and (reference is None or reference.options.model_access_secret is None):
+        yield (
+            f"{preset.model.id} is gated: accept its licence on the hub, and name a secret with HF_TOKEN"
+            " under presetOptions.modelAccessSecret (or set HF_TOKEN for a run on this machine)"
+        )
+
+
+def unknown_size(name: str, open_choice: tuple[Candidate, ...], skus: Mapping[str, Sku], now: date) -> str:
+    """The problem of a size that is in no table."""
+    near = nearest_skus(name, skus, now)
+    hint = f"; did you mean {' or '.join(near)}?" if near else _advice(open_choice)
+    return f"resource.instanceType {name} is not a known size{hint}"
+
+
+def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...]) -> str:
+    """The problem of work that is too big, or too dear, for every size."""
+    large_enough = [
+        candidate for candidate in open_choice if holds(candidate) and candidate.usd_per_hour is not None
+    ]
+    if demand.max_usd_per_hour is None or not large_enough:
+        return f"no known size fits {demand.preset.name}; take a smaller preset"
+    cheapest = large_enough[0]
+    return (
+        f"no size that fits {demand.preset.name} is within resource.maxHourlyCostUSD"
+        f" {demand.max_usd_per_hour:g}; raise it to {cheapest.usd_per_hour:g} for {cheapest.sku.name},"
+        " or take a smaller preset"
+    )
+
+
+def cannot_be_had(asked: Sku, open_choice: tuple[Candidate, ...], now: date) -> str:
+    """The problem of a size that was asked for and is retired, ruled out, too small or too dear."""
+    if asked.retired(now):
+        others = [reason for reason in vetoes(asked, today=now, asked_for=True) if "retired" not in reason]
+        also = f" ({asked.gpu}: {'; '.join(others)})" if others else ""
+        fault = f"was retired by Azure {retirement(asked)} and cannot be had any more{also}"
+    else:
+        own = next(candidate for candidate in open_choice if candidate.sku.name == asked.name)
+        fault = f"cannot be used: {own.reason}"
+    return f"{asked.name} ({asked.hardware}) {fault}{_advice(open_choice)}"
+
+
+def _advice(candidates: tuple[Candidate, ...]) -> str:
+    best = chosen_of(candidates)
+    if best is None:
+        return "; no other known size fits either"
+    price = "" if best.usd_per_hour is None else f" ({usd(best.usd_per_hour)} per hour)"
+    return f"; set resource.instanceType to {best.sku.name}{price} or leave it out"
+
+
+def replacements(asked: Sku, open_choice: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    """Priced sizes to take instead: Microsoft's choice, and the cheapest GPU models of the memory class.
+
+    The class of a size: as many GPUs, each of its memory or less than twice that.
+    """
+    fitting = [candidate for candidate in open_choice if candidate.fits and not spreads(candidate)]
+    kept: dict[str, Candidate] = {}
+    for candidate in (candidate for candidate in fitting if candidate.usd_per_hour is not None):
+        sku = candidate.sku
+        alike = sku.gpus == asked.gpus and asked.bytes_per_gpu <= sku.bytes_per_gpu < 2 * asked.bytes_per_gpu
+        named = sku.name in asked.replacements[:1]
+        if candidate.chosen or named or (alike and all(sku.gpu != other.sku.gpu for other in kept.values())):
+            kept[sku.name] = replace(
+                candidate, chosen=False, reason=_merits(candidate, asked, alike=alike, named=named)
+            )
+    return tuple(kept.values())[:_MAX_REPLACEMENTS]
+
+
+def _merits(candidate: Candidate, asked: Sku, *, alike: bool, named: bool) -> str:
+    same = candidate.sku.bytes_per_gpu == asked.bytes_per_gpu
+    merits = (
+        ("the cheapest that fits", candidate.chosen),
+        ("as much memory", same),
+        ("the next memory size up", alike and not same),
+    )
+    return "; ".join(words for words, true in (*merits, ("Microsoft's recommendation", named)) if true)
+
+
+def choice_warnings(chosen: Candidate, cheapest: Candidate | None, now: date) -> Iterator[str]:
+    """What to know of the size that was chosen."""
+    sku, price = chosen.sku, chosen.usd_per_hour
+    if sku.retired_on is not None and not sku.retired(now):
+        yield f"{sku.name} will be retired by Azure {retirement(sku)}"
+    if sku.share is not None:
+        yield f"{sku.name} is {sku.share} of a GPU: its speed depends on its neighbours"
+    if price is None:
+        yield f"the price of {sku.name} is not known"
+    elif cheapest is not None and cheapest.usd_per_hour is not None and cheapest.usd_per_hour < price:
+        less = usd(cheapest.usd_per_hour)
+        yield f"{cheapest.sku.name} fits too, at {less} instead of {usd(price)} per hour"
+    if chosen.gpus < (owned := chosen.nodes * sku.gpus):
+        yield f"{chosen.gpus} of the {owned} GPUs are used"
+
+
+def local_warnings(
+    demand: Demand, asked_for: str | None, best: Candidate | None, skus: Mapping[str, Sku], now: date
+) -> Iterator[str]:
+    """What to know of the run on this machine."""
+    if asked_for is not None:
+        sku = find_sku(asked_for, skus)
+        gone = f" (which Azure retired {retirement(sku)})" if sku is not None and sku.retired(now) else ""
+        yield f"resource.instanceType {asked_for}{gone} is for a cluster; this machine is used instead"
+    if best is None:
+        return
+    on_processor = best.sku.device is Device.CPU
+    count = parameter_count(demand.preset.model)
+    if demand.tuning is not None and on_processor and count > _SLOW_ON_A_PROCESSOR:
+        yield f"tuning {count / 1e9:.1f} billion parameters without a GPU takes days for an ordinary data set"
+    free, use = best.sku.free_bytes, best.memory
+    if free is not None and use is not None and use.total > free:
+        yield (
+            f"up to {format_bytes(use.total)} will be used and {format_bytes(free)} is free now: end other"
+            " programs first (an earlier run that still serves counts as one)"
+        )

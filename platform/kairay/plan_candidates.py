@@ -1,0 +1,187 @@
+"""Machine sizes weighed for one piece of work: does each fit, what would it cost, and in a few words why it
+lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date
+
+from kairay.memory import MemoryUse
+from kairay.plan_serving import ReplicaBounds, ServingShape, shape_serving
+from kairay.plan_sizes import vetoes
+from kairay.plan_tuning import TuningShape, shape_tuning
+from kairay.presets import Preset, TuningFacts, TuningMethod
+from kairay.quantities import format_bytes
+from kairay.skus import Device, Sku, SkuKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What the work asks of a machine, taken from a Workspace."""
+
+    preset: Preset
+    tuning: TuningFacts | None
+    """None: nothing is tuned."""
+    method: TuningMethod
+    workers: int | None
+    bounds: ReplicaBounds | None
+    """None: nothing is served."""
+    max_usd_per_hour: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One size, weighed."""
+
+    sku: Sku
+    fits: bool
+    """It could be taken."""
+    chosen: bool = False
+    reason: str
+    """Why it was chosen, or why it lost."""
+    nodes: int = 0
+    """Machines that the work takes at most; 0 when the size was ruled out unseen."""
+    gpus: int = 0
+    """GPUs used on them."""
+    usd_per_hour: float | None = None
+    """Of all its machines; None when the price is not known, or when it is one's own machine."""
+    tuning: TuningShape | None = None
+    serving: ServingShape | None = None
+
+    @property
+    def memory(self) -> MemoryUse | None:
+        """The tighter of the two uses of one device."""
+        uses = [shape.memory for shape in (self.tuning, self.serving) if shape is not None]
+        return min(uses, key=lambda use: use.headroom, default=None)
+
+
+def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> Candidate:
+    """Shape the work for one size; the reason is set only where the size loses."""
+    if out := vetoes(sku, today=today, asked_for=asked_for):
+        return Candidate(sku=sku, fits=False, reason=out[0], usd_per_hour=sku.usd_per_hour)
+    if sku.device is Device.CUDA and not (sku.gpus and sku.bytes_per_gpu):
+        return Candidate(sku=sku, fits=False, reason="its GPU's memory is not known")
+    model, tuning, serving = demand.preset.model, None, None
+    if demand.tuning is not None:
+        tuning = shape_tuning(model, demand.tuning, sku, method=demand.method, workers=demand.workers)
+    if demand.bounds is not None:
+        serving = shape_serving(model, sku, demand.bounds)
+    nodes = max(shape.nodes for shape in (tuning, serving) if shape is not None)
+    weighed = Candidate(
+        sku=sku,
+        fits=True,
+        reason="",
+        nodes=nodes,
+        gpus=_gpus(tuning, serving),
+        usd_per_hour=None if sku.usd_per_hour is None else round(nodes * sku.usd_per_hour, 4),
+        tuning=tuning,
+        serving=serving,
+    )
+    fault = _shortfall(weighed) or _over_budget(weighed, demand.max_usd_per_hour)
+    return replace(weighed, fits=False, reason=fault) if fault else weighed
+
+
+def choose(candidates: Iterable[Candidate], *, asked_for: Sku | None) -> tuple[Candidate, ...]:
+    """Mark the size that was asked for, or else the cheapest that fits, and say why the others lost; by
+    price.
+
+    A replica spread over several machines is slow and falls with each of them, so one machine is preferred at
+    any price; a size without a public price is taken only when nothing else fits. Equal prices: fewer
+    machines, then by name.
+    """
+    ordered = sorted(candidates, key=_order)
+    fitting = sorted((candidate for candidate in ordered if candidate.fits), key=spreads)
+    if asked_for is not None:
+        fitting = [candidate for candidate in fitting if candidate.sku.name == asked_for.name]
+    best = fitting[0] if fitting else None
+    return tuple(_judge(candidate, best, asked_for) for candidate in ordered)
+
+
+def chosen_of(candidates: tuple[Candidate, ...]) -> Candidate | None:
+    """The one with the tick."""
+    return next((candidate for candidate in candidates if candidate.chosen), None)
+
+
+def not_taken(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """The same without the tick, for a plan that cannot run."""
+    return tuple(replace(candidate, chosen=False) for candidate in candidates)
+
+
+def holds(candidate: Candidate) -> bool:
+    """The machine is big enough, whatever it costs."""
+    return candidate.nodes > 0 and not _shortfall(candidate)
+
+
+def spreads(candidate: Candidate) -> bool:
+    """One replica needs several machines."""
+    return candidate.serving is not None and candidate.serving.gpus_per_replica > candidate.sku.gpus
+
+
+def usd(amount: float) -> str:
+    """A price as people write it: `$0.53`."""
+    return f"${amount:,.2f}"
+
+
+def _order(candidate: Candidate) -> tuple[bool, float, int, str]:
+    price = candidate.usd_per_hour
+    return price is None, price or 0.0, candidate.nodes, candidate.sku.name
+
+
+def _judge(candidate: Candidate, best: Candidate | None, asked_for: Sku | None) -> Candidate:
+    if not candidate.fits:
+        return candidate
+    if candidate is best:
+        why = "asked for, and fits" if asked_for is not None else "the cheapest that fits"
+        return replace(candidate, chosen=True, reason="fits" if candidate.sku.kind is SkuKind.LOCAL else why)
+    if best is None or asked_for is not None:
+        return replace(candidate, reason="fits; not asked for")
+    if spreads(candidate) and not spreads(best):
+        return replace(candidate, reason=f"fits over {candidate.nodes} machines; one is preferred")
+    if candidate.usd_per_hour is None or best.usd_per_hour is None:
+        return replace(candidate, reason="fits; no public price")
+    if candidate.usd_per_hour == best.usd_per_hour:
+        return replace(candidate, reason="fits at the same price")
+    more = candidate.usd_per_hour / best.usd_per_hour
+    return replace(candidate, reason=f"fits; {more:.1f} × the price")
+
+
+def _gpus(tuning: TuningShape | None, serving: ServingShape | None) -> int:
+    counts = [0]
+    if tuning is not None:
+        counts.append(tuning.workers * tuning.gpus_per_worker)
+    if serving is not None:
+        counts.append(serving.max_replicas * serving.gpus_per_replica)
+    return max(counts)
+
+
+def _shortfall(candidate: Candidate) -> str:
+    """Why the machine does not hold the work; empty when it does."""
+    sku, tuning, serving = candidate.sku, candidate.tuning, candidate.serving
+    if tuning is not None:
+        if not tuning.memory.fits:
+            return _too_small("tuning", tuning.memory, sku)
+        if sku.kind is SkuKind.LOCAL and (tuning.nodes > 1 or tuning.workers > sku.cores):
+            have = f"{sku.gpus} GPUs" if sku.device is Device.CUDA else f"{sku.cores} cores"
+            return f"tuning.workers asks for {tuning.workers}, there are {have}"
+    if serving is not None and not serving.memory.fits:
+        return _too_small("serving", serving.memory, sku)
+    return ""
+
+
+def _too_small(what: str, use: MemoryUse, sku: Sku) -> str:
+    if sku.kind is SkuKind.LOCAL:
+        whose = "this machine has" if sku.device is Device.CPU else "its GPU has"
+        room = f"{whose} {format_bytes(use.capacity)}, of which {format_bytes(use.limit)} may be used"
+        return f"{what} needs {format_bytes(use.total)}; {room}"
+    return f"{what} needs {format_bytes(use.total)} per GPU, {format_bytes(use.limit)} may be used"
+
+
+def _over_budget(candidate: Candidate, most: float | None) -> str:
+    if most is None or candidate.sku.kind is SkuKind.LOCAL:
+        return ""
+    if candidate.usd_per_hour is None:
+        return "no public price, and resource.maxHourlyCostUSD is set"
+    if candidate.usd_per_hour > most:
+        return f"{usd(candidate.usd_per_hour)} per hour is over resource.maxHourlyCostUSD {most:g}"
+    return ""

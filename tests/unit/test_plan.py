@@ -1,0 +1,459 @@
+"""The plan: what is chosen for which Workspace, and what it says when nothing can be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from kairay.errors import InputError
+from kairay.memory import Dtype
+from kairay.plan import Candidate, Engine, Plan, PlanTarget, Work, make_plan
+from kairay.plan_serving import REFERENCE_CONTEXT
+from kairay.presets import Preset, find_preset, load_presets
+from kairay.skus import Device, MachineProbe, ProbedGpu, Sku, load_skus, local_machine
+from kairay.workspace import Workspace, parse_documents
+
+TODAY = date(2026, 11, 24)
+GIB = 2**30
+T4, A10, A100 = "Standard_NC4as_T4_v3", "Standard_NV36ads_A10_v5", "Standard_NC24ads_A100_v4"
+RETIRED = "Standard_NC6s_v3"
+
+
+def test_the_walk_throughs_size_is_retired_and_priced_replacements_are_named() -> None:
+    plan = planned(tuning("phi-3-mini-128k-instruct", instance=RETIRED))
+    assert plan.chosen is None
+    (problem,) = plan.problems
+    assert problem == (
+        "Standard_NC6s_v3 (1 × Tesla V100 16 GiB) was retired by Azure on 2025-09-30 and cannot be had any"
+        " more (Tesla V100: compute capability 7.0; torch 2.13 needs 7.5);"
+        " set resource.instanceType to Standard_NC4as_T4_v3 ($0.53 per hour) or leave it out"
+    )
+    assert [(c.sku.name, c.usd_per_hour) for c in plan.replacements] == [
+        (T4, 0.526),
+        ("Standard_NC16ads_A10_v4", 2.2),
+        ("Standard_NC40ads_H100_v5", 6.98),
+    ]
+    assert plan.replacements[0].reason == "the cheapest that fits; as much memory"
+    assert plan.replacements[-1].reason == "Microsoft's recommendation"
+
+
+def test_before_its_day_a_size_is_only_refused_for_what_it_is() -> None:
+    plan = planned(tuning("phi-3-mini-128k-instruct", instance=RETIRED), now=date(2025, 1, 1))
+    assert "cannot be used: compute capability 7.0; torch 2.13 needs 7.5" in plan.problems[0]
+
+
+def test_without_a_size_the_cheapest_that_fits_is_taken() -> None:
+    plan = planned(tuning("phi-3-mini-128k-instruct"))
+    assert plan.problems == ()
+    assert chosen(plan).sku.name == T4
+    assert plan.usd_per_hour == 0.526
+    fitting = [c.usd_per_hour for c in plan.candidates if c.fits and c.usd_per_hour is not None]
+    assert min(fitting) == plan.usd_per_hour
+
+
+def test_a_t4_computes_in_float16_and_newer_gpus_in_bfloat16() -> None:
+    assert shape(planned(tuning("phi-3-mini-4k-instruct", instance=T4))) == (Device.CUDA, Dtype.FLOAT16)
+    assert shape(planned(tuning("phi-3-mini-4k-instruct", instance=A10))) == (Device.CUDA, Dtype.BFLOAT16)
+
+
+def test_a_tuning_workspace_is_served_from_zero_afterwards() -> None:
+    plan = planned(tuning("phi-3-mini-128k-instruct"))
+    assert plan.work is Work.TUNING
+    assert plan.serving is not None
+    assert (plan.serving.engine, plan.serving.min_replicas, plan.serving.max_replicas) == (Engine.VLLM, 0, 1)
+    assert plan.serving.idle_seconds == 600
+
+
+def test_a_tuning_workspace_that_is_not_served_has_no_service() -> None:
+    plan = planned(tuning("phi-3-mini-128k-instruct", extra="\n  serve: false"))
+    assert plan.tuning is not None
+    assert plan.serving is None
+
+
+def test_a_size_has_to_hold_the_service_too() -> None:
+    served = planned(tuning("phi-4"))
+    alone = planned(tuning("phi-4", extra="\n  serve: false"))
+    assert alone.usd_per_hour is not None
+    assert served.usd_per_hour is not None
+    assert alone.usd_per_hour < served.usd_per_hour
+
+
+def test_a_size_that_was_asked_for_is_taken_and_a_cheaper_one_is_named() -> None:
+    plan = planned(inference("phi-3-mini-128k-instruct", instance=A100))
+    assert chosen(plan).sku.name == A100
+    assert f"{T4} fits too, at $0.53 instead of $3.67 per hour" in plan.warnings
+
+
+def test_a_size_that_is_too_small_says_how_much_is_needed() -> None:
+    plan = planned(inference("qwen2.5-coder-32b-instruct", instance="Standard_NV12ads_A10_v5"))
+    assert plan.chosen is None
+    assert "cannot be used: serving needs" in plan.problems[0]
+    assert "per GPU, 6.7 GiB may be used" in plan.problems[0]
+
+
+def test_an_unknown_size_is_answered_with_the_nearest() -> None:
+    plan = planned(inference("phi-4", instance="Standard_NC24ads_A100"))
+    assert plan.chosen is None
+    assert not any(candidate.chosen for candidate in plan.candidates)
+    assert plan.problems[0].startswith(
+        "resource.instanceType Standard_NC24ads_A100 is not a known size; did you mean"
+    )
+    assert A100 in plan.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Standard_NV6ads_A10_v5", "1/6 of a GPU"),
+        ("Standard_NC8ads_A10_v4", "is not documented"),
+        ("Standard_ND96isr_MI300X_v5", "AMD"),
+        ("Standard_ND128isr_NDR_GB200_v6", "arm64"),
+        ("Standard_ND40rs_v2", "compute capability 7.0; torch 2.13 needs 7.5"),
+        ("Standard_NG32ads_V620_v1", "not among the sizes that AKS lists"),
+        ("Standard_NC12s_v3", "retired by Azure on 2025-09-30"),
+        ("Standard_NC6", "retired by Azure in 2023"),
+    ],
+)
+def test_what_cannot_be_used_lost_for_a_reason(name: str, why: str) -> None:
+    candidate = weighed(planned(inference("smollm2")), name)
+    assert not candidate.fits
+    assert why in candidate.reason
+
+
+def test_a_share_of_a_gpu_is_taken_when_it_is_asked_for() -> None:
+    plan = planned(inference("smollm2", instance="Standard_NV12ads_A10_v5"))
+    assert chosen(plan).sku.share == "1/3"
+    assert any("neighbours" in warning for warning in plan.warnings)
+
+
+def test_the_price_limit_is_kept() -> None:
+    plan = planned(inference("smollm2", resource="\n  maxHourlyCostUSD: 0.2"))
+    assert plan.chosen is None
+    assert "maxHourlyCostUSD 0.2; raise it to 0.526 for Standard_NC4as_T4_v3" in plan.problems[0]
+    assert planned(inference("smollm2", resource="\n  maxHourlyCostUSD: 0.6")).usd_per_hour == 0.526
+
+
+def test_a_price_limit_refuses_a_size_without_a_price() -> None:
+    unpriced = replace(load_skus()[T4], usd_per_hour=None)
+    plan = planned(inference("smollm2", resource="\n  maxHourlyCostUSD: 99"), skus={T4: unpriced})
+    assert weighed(plan, T4).reason == "no public price, and resource.maxHourlyCostUSD is set"
+    assert planned(inference("smollm2"), skus={T4: unpriced}).warnings == (f"the price of {T4} is not known",)
+
+
+def test_the_price_counts_every_replica() -> None:
+    plan = planned(
+        inference(
+            "phi-3-mini-4k-instruct", instance=T4, extra="\n  scaling: {minReplicas: 1, maxReplicas: 3}"
+        )
+    )
+    assert (chosen(plan).nodes, plan.usd_per_hour) == (3, pytest.approx(3 * 0.526))
+
+
+def test_small_replicas_are_packed_on_a_machine() -> None:
+    scaling = "\n  scaling: {minReplicas: 1, maxReplicas: 4}"
+    plan = planned(inference("phi-3-mini-4k-instruct", instance="Standard_NC64as_T4_v3", extra=scaling))
+    assert (chosen(plan).nodes, chosen(plan).gpus) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "a10", "a100", "a100x4"),
+    [
+        # machines by KAITO's own estimate, at the same context
+        ("phi-4", 2, 1, 1),
+        ("phi-3-medium-128k-instruct", 2, 1, 1),
+        ("phi-3-mini-128k-instruct", 1, 1, 1),
+        ("qwen2.5-coder-7b-instruct", 1, 1, 1),
+        ("qwen2.5-coder-32b-instruct", 4, 2, 1),
+        ("llama-3.1-8b-instruct", 1, 1, 1),
+        ("mistral-7b-v0.3", 1, 1, 1),
+    ],
+)
+def test_machines_to_serve_are_kaitos_estimate_with_ceil(name: str, a10: int, a100: int, a100x4: int) -> None:
+    for size, nodes in ((A10, a10), (A100, a100), ("Standard_NC96ads_A100_v4", a100x4)):
+        assert chosen(planned(inference(name, instance=size))).nodes == nodes, size
+
+
+def test_heads_divide_by_the_tensor_split() -> None:
+    plan = planned(inference("phi-4", instance="Standard_NC64as_T4_v3"))
+    assert plan.serving is not None
+    assert plan.serving.tensor_parallel in {1, 2}  # 10 KV heads do not divide by 4
+    assert plan.serving.pipeline_parallel > 1
+
+
+def test_one_machine_is_preferred_to_several_cheaper_ones() -> None:
+    plan = planned(inference("qwen2.5-coder-32b-instruct"))
+    assert chosen(plan).nodes == 1
+    assert "machines; one is preferred" in weighed(plan, T4).reason
+
+
+def test_the_context_is_the_models_own_where_it_fits() -> None:
+    plan = planned(inference("phi-4", instance=A100))
+    assert plan.serving is not None
+    assert plan.serving.context_length == 16384
+    small = planned(inference("phi-3-mini-128k-instruct", instance=T4)).serving
+    assert small is not None
+    assert REFERENCE_CONTEXT <= small.context_length < 131072
+    assert small.context_length % 256 == 0
+
+
+def test_all_gpus_of_a_machine_tune_unless_workers_are_given() -> None:
+    size = "Standard_NC64as_T4_v3"
+    plan = planned(tuning("phi-3-mini-4k-instruct", instance=size))
+    assert plan.tuning is not None
+    assert (plan.tuning.workers, plan.tuning.gpus_per_worker, plan.tuning.nodes) == (4, 1, 1)
+    assert plan.tuning.tokens_per_step == 16384
+    two = planned(tuning("phi-3-mini-4k-instruct", instance=size, extra="\n  workers: 2")).tuning
+    assert two is not None
+    assert (two.workers, two.tokens_per_step) == (2, 16384)
+
+
+def test_workers_beyond_one_machine_take_more_machines() -> None:
+    plan = planned(tuning("phi-3-mini-4k-instruct", instance=T4, extra="\n  workers: 3"))
+    assert (chosen(plan).nodes, plan.usd_per_hour) == (3, pytest.approx(3 * 0.526))
+
+
+@pytest.mark.parametrize("name", sorted(load_presets()))
+def test_more_memory_never_fits_less(name: str) -> None:
+    sizes = [fake_gpu(gib) for gib in (8, 16, 24, 40, 80, 141, 192)]
+    for workspace in (tuning(name), inference(name)):
+        plan = planned(workspace, skus={sku.name: sku for sku in sizes})
+        nodes = [weighed(plan, sku.name).nodes if weighed(plan, sku.name).fits else 99 for sku in sizes]
+        assert nodes == sorted(nodes, reverse=True)
+
+
+@pytest.mark.parametrize("name", sorted(load_presets()))
+def test_every_preset_has_a_plan(name: str) -> None:
+    assert planned(inference(name)).problems == ()
+    assert planned(tuning(name)).problems == ()
+    assert planned(tuning(name, method="lora")).problems == ()
+
+
+def test_a_larger_gpu_takes_larger_micro_batches_for_the_same_step() -> None:
+    batches = []
+    for gib in (12, 24, 80):
+        plan = planned(tuning("mistral-7b", extra="\n  serve: false"), skus={"x": fake_gpu(gib)})
+        assert plan.tuning is not None
+        assert plan.tuning.tokens_per_step == 16384
+        batches.append(plan.tuning.micro_batch)
+    assert batches == sorted(batches)
+    assert batches[0] < batches[-1]
+
+
+def test_a_laptop_tunes_and_serves_the_demo_model() -> None:
+    plan = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=laptop(8, free=6))
+    assert plan.problems == ()
+    assert plan.tuning is not None
+    assert plan.serving is not None
+    assert (plan.tuning.device, plan.tuning.dtype, plan.tuning.workers) == (Device.CPU, Dtype.FLOAT32, 1)
+    assert (plan.tuning.cpus_per_worker, plan.tuning.gpus_per_worker) == (2, 0)
+    assert (plan.serving.engine, plan.serving.min_replicas) == (Engine.TRANSFORMERS, 1)
+    assert plan.serving.threads == 2
+    assert plan.usd_per_hour is None
+
+
+def test_what_is_free_now_changes_no_plan_but_warns() -> None:
+    roomy, full = (
+        planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=laptop(8, free=free)) for free in (7, 1)
+    )
+    assert (roomy.tuning, roomy.serving, roomy.warnings) == (full.tuning, full.serving, ())
+    assert "1 GiB is free now: end other programs first" in full.warnings[0]
+
+
+def test_a_processor_with_bfloat16_units_uses_them() -> None:
+    machine = local_machine(MachineProbe(cores=8, ram_bytes=64 * GIB, available_bytes=60 * GIB, bf16=True))
+    plan = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=machine)
+    assert shape(plan) == (Device.CPU, Dtype.BFLOAT16)
+
+
+def test_a_laptop_that_is_too_small_is_told_by_how_much() -> None:
+    plan = planned(tuning("phi-4"), target=PlanTarget.LOCAL, machine=laptop(8, free=6))
+    assert plan.chosen is None
+    assert "this machine has 8 GiB, of which 6.8 GiB may be used" in plan.problems[0]
+    assert plan.problems[0].startswith("tuning needs 59.")
+    assert "take a smaller preset, or run it on a cluster" in plan.problems[0]
+
+
+def test_locally_the_size_in_the_file_is_not_used_and_no_price_refused() -> None:
+    workspace = tuning("smollm2", instance=RETIRED, resource="\n  maxHourlyCostUSD: 0.01")
+    plan = planned(workspace, target=PlanTarget.LOCAL, machine=laptop(16, free=12))
+    assert plan.problems == ()
+    assert (
+        f"resource.instanceType {RETIRED} (which Azure retired on 2025-09-30) is for a cluster"
+        in plan.warnings[0]
+    )
+
+
+def test_a_local_gpu_is_used() -> None:
+    plan = planned(tuning("phi-3-mini-4k-instruct"), target=PlanTarget.LOCAL, machine=workstation(24))
+    assert shape(plan) == (Device.CUDA, Dtype.BFLOAT16)
+    assert plan.serving is not None
+    assert (plan.serving.engine, plan.serving.device) == (Engine.TRANSFORMERS, Device.CUDA)
+
+
+def test_a_local_gpu_that_is_too_small_leaves_the_work_to_the_processor() -> None:
+    plan = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=workstation(2))
+    assert chosen(plan).sku.name == "this machine, without its GPU"
+    assert shape(plan)[0] is Device.CPU
+
+
+def test_more_workers_than_the_machine_has_is_a_problem() -> None:
+    plan = planned(
+        tuning("smollm2", extra="\n  workers: 3"), target=PlanTarget.LOCAL, machine=laptop(64, free=60)
+    )
+    assert "tuning.workers asks for 3, there are 2 cores" in plan.problems[0]
+
+
+def test_two_workers_take_two_copies_of_everything() -> None:
+    one = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=laptop(64, free=60)).tuning
+    two = planned(
+        tuning("smollm2", extra="\n  workers: 2"), target=PlanTarget.LOCAL, machine=laptop(64, free=60)
+    ).tuning
+    assert one is not None
+    assert two is not None
+    assert two.memory.weights == 2 * one.memory.weights
+    assert two.cpus_per_worker == 1
+
+
+def test_for_a_cluster_this_machine_is_shown_but_never_chosen() -> None:
+    plan = planned(inference("smollm2"), machine=laptop(16, free=12))
+    assert plan.candidates[-1].sku.name == "this machine"
+    assert plan.candidates[-1].reason == "fits; `kairay run` uses it"
+    assert chosen(plan).sku.name != "this machine"
+
+
+def test_facts_that_are_missing_are_owned_up_to() -> None:
+    preset = find_preset("phi-4")
+    unknown = replace(preset, model=replace(preset.model, vocab_size=None))
+    plan = planned(tuning("phi-4"), preset=unknown)
+    assert "memory is estimated without its vocabulary size, which the preset does not know" in plan.warnings
+
+
+def test_a_preset_that_cannot_be_tuned_is_a_problem() -> None:
+    plan = planned(tuning("phi-4"), preset=replace(find_preset("phi-4"), tuning=None))
+    assert plan.problems == ("preset phi-4 cannot be tuned; `kairay presets` shows which can",)
+    assert plan.candidates == ()
+
+
+def test_a_gated_model_asks_for_a_token_once() -> None:
+    assert any("is gated" in warning for warning in planned(inference("llama-3.1-8b-instruct")).warnings)
+    secret = "\n    presetOptions: {modelAccessSecret: hub-token}"
+    plan = planned(inference("llama-3.1-8b-instruct", options=secret))
+    assert not any("is gated" in warning for warning in plan.warnings)
+
+
+def test_scaling_is_taken_from_the_workspace() -> None:
+    scaling = "\n  scaling: {minReplicas: 0, maxReplicas: 2, targetOngoingRequests: 7, idleSeconds: 60}"
+    serving = planned(inference("phi-3-mini-4k-instruct", extra=scaling)).serving
+    assert serving is not None
+    assert (serving.min_replicas, serving.max_replicas) == (0, 2)
+    assert (serving.target_ongoing_requests, serving.idle_seconds) == (7, 60)
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    first, second = (
+        json.dumps(planned(tuning("phi-4"), machine=laptop(8, free=6)).to_dict()) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_the_plan_is_json_with_the_words_of_the_api() -> None:
+    data = json.loads(json.dumps(planned(tuning("phi-3-mini-128k-instruct", instance=T4)).to_dict()))
+    assert (data["work"], data["preset"], data["usdPerHour"]) == ("tuning", "phi-3-mini-128k-instruct", 0.526)
+    assert data["chosen"]["instanceType"] == T4
+    assert data["tuning"]["gpusPerWorker"] == 1
+    assert data["serving"]["tensorParallel"] == 1
+    assert data["tuning"]["memory"]["headroomPercent"] > 0
+    assert len(data["candidates"]) == len(load_skus())
+
+
+def test_a_template_brings_its_own_container_so_there_is_nothing_to_plan() -> None:
+    body = "inference:\n  template:\n    spec: {containers: [{name: app, image: 'nginx:1'}]}\n"
+    with pytest.raises(InputError, match=r"inference\.template"):
+        planned(only(header("x", None, "") + body), preset=find_preset("phi-4"))
+
+
+HEADER = """
+apiVersion: kaito.sh/v1beta1
+kind: Workspace
+metadata:
+  name: {name}
+resource:
+  labelSelector: {{matchLabels: {{app: test}}}}{resource}
+"""
+
+
+def tuning(
+    preset: str, *, instance: str | None = None, method: str = "qlora", extra: str = "", resource: str = ""
+) -> Workspace:
+    body = f"""tuning:
+  preset: {{name: {preset}}}
+  method: {method}
+  input: {{urls: ["https://example.com/data.jsonl"]}}
+  output: {{image: "registry.example.com/adapters/test:1", imagePushSecret: push}}{extra}
+"""
+    return only(header("tune-it", instance, resource) + body)
+
+
+def inference(
+    preset: str, *, instance: str | None = None, extra: str = "", resource: str = "", options: str = ""
+) -> Workspace:
+    body = f"inference:\n  preset:\n    name: {preset}{options}{extra}\n"
+    return only(header("serve-it", instance, resource) + body)
+
+
+def header(name: str, instance: str | None, resource: str) -> str:
+    size = "" if instance is None else f"\n  instanceType: {instance}"
+    return HEADER.format(name=name, resource=size + resource)
+
+
+def only(text: str) -> Workspace:
+    (workspace,) = parse_documents(text, "test.yaml").workspaces
+    return workspace
+
+
+def planned(
+    workspace: Workspace,
+    *,
+    preset: Preset | None = None,
+    skus: dict[str, Sku] | None = None,
+    machine: Sku | None = None,
+    target: PlanTarget = PlanTarget.CLUSTER,
+    now: date = TODAY,
+) -> Plan:
+    spec = workspace.tuning or workspace.inference
+    assert spec is not None
+    if preset is None:
+        assert spec.preset is not None
+        preset = find_preset(spec.preset.name)
+    table = load_skus() if skus is None else skus
+    return make_plan(workspace, preset, skus=table, machine=machine, target=target, now=now)
+
+
+def chosen(plan: Plan) -> Candidate:
+    assert plan.chosen is not None, plan.problems
+    return plan.chosen
+
+
+def weighed(plan: Plan, name: str) -> Candidate:
+    return next(candidate for candidate in plan.candidates if candidate.sku.name == name)
+
+
+def shape(plan: Plan) -> tuple[Device, Dtype]:
+    assert plan.tuning is not None, plan.problems
+    return plan.tuning.device, plan.tuning.dtype
+
+
+def fake_gpu(gib: int) -> Sku:
+    return replace(load_skus()[A100], name=f"gpu-{gib:03}", bytes_per_gpu=gib * GIB, usd_per_hour=float(gib))
+
+
+def laptop(gib: int, *, free: int) -> Sku:
+    return local_machine(MachineProbe(cores=2, ram_bytes=gib * GIB, available_bytes=free * GIB))
+
+
+def workstation(gib: int) -> Sku:
+    gpu = ProbedGpu(name="RTX", total_bytes=gib * GIB, free_bytes=(gib - 1) * GIB, compute_capability=(8, 9))
+    return local_machine(MachineProbe(cores=16, ram_bytes=64 * GIB, available_bytes=60 * GIB, gpus=(gpu,)))

@@ -1,0 +1,195 @@
+"""Tune a preset on your data: `python -m kairay_train.qlora`.
+
+The same program is a Workspace's job (with --config, written by Kairay) and a person's (with flags, from a shell or by
+`ray job submit`). It prints progress on stderr and, as the last line of stdout, one JSON object: the adapter's
+reference and digest, or {"error": {"reason", "message"}}. Exit codes are those of `kairay.errors`; 130 when stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from kairay.errors import InputError, KairayError
+from kairay_train.config import TuneConfig, first_fault, load_config
+
+
+class StoppedError(KairayError):
+    """Someone asked the job to end."""
+
+    exit_code = 130
+    reason = "Stopped"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one tuning job; the exit code."""
+    options = _parser().parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        config = load_config(options.config) if options.config else _from_flags(options)
+        result = _tune(config)
+    except KairayError as error:
+        _say(f"error: {error.message}")
+        print(json.dumps({"error": {"reason": error.reason, "message": error.message}}), flush=True)  # noqa: T201
+        return error.exit_code
+    print(json.dumps(result), flush=True)  # noqa: T201
+    return 0
+
+
+def _tune(config: TuneConfig) -> dict[str, Any]:
+    from kairay_train.driver import run
+
+    return run(config, say=_say).to_dict()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)
+    name = signal.Signals(number).name
+    raise StoppedError(f"stopped by {name}; run it again to go on from the last checkpoint")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kairay_train.qlora",
+        description="Tune a model on your data by LoRA or QLoRA and store the adapter as an OCI artifact.",
+        epilog=(
+            "Example: python -m kairay_train.qlora --preset smollm2-135m-instruct --data train.jsonl "
+            "--output oci:/tmp/adapters:mine. Under `ray job submit` it uses that Ray; alone it starts its own. "
+            "Run again unchanged it finds the adapter there and does nothing; interrupted, it resumes. "
+            "Exit codes: 0 done, 2 wrong request, 3 wrong data, 4 this machine lacks something, 5 try later, "
+            "6 training failed, 130 stopped."
+        ),
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="JSON of a TuneConfig, instead of all the flags"
+    )
+    what = parser.add_argument_group("what")
+    what.add_argument(
+        "--preset", metavar="NAME", help="the model, by preset name; `kairay presets` lists them"
+    )
+    what.add_argument(
+        "--model",
+        metavar="WHERE",
+        help="weights to use instead of the preset's: folder, oci:DIR:TAG or hub id",
+    )
+    what.add_argument(
+        "--data",
+        action="append",
+        metavar="FILE",
+        help="file, folder or http(s) URL with chats, questions and answers, or text; repeat for several",
+    )
+    what.add_argument("--output", metavar="WHERE", help="oci:/folder:tag, or registry/repository:tag")
+    what.add_argument("--method", choices=("qlora", "lora"), help="default qlora: base weights in 4 bits")
+    what.add_argument("--name", metavar="NAME", help="name of the run (default: from the preset)")
+    how = parser.add_argument_group("how (defaults are the preset's)")
+    how.add_argument("--epochs", metavar="N", help="passes over the data")
+    how.add_argument("--max-steps", metavar="N", help="optimiser steps, instead of epochs")
+    how.add_argument("--learning-rate", metavar="X", help="peak learning rate")
+    how.add_argument("--rank", metavar="N", help="rank of the LoRA matrices")
+    how.add_argument(
+        "--sequence-length", type=int, metavar="N", help="tokens of a packed row; longer rows are cut"
+    )
+    how.add_argument("--batch", type=int, metavar="N", help="packed rows in a step of one worker")
+    how.add_argument("--seed", metavar="N", help="default 42")
+    how.add_argument("--parameters", type=Path, metavar="FILE", help="KAITO's training_config.yaml")
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--storage", type=Path, metavar="DIR", help="checkpoints (default ~/.cache/kairay/runs)"
+    )
+    where.add_argument("--workers", type=int, metavar="N", help="default 1")
+    where.add_argument("--gpus-per-worker", type=int, metavar="N", help="default 0: on CPUs")
+    where.add_argument(
+        "--cpus-per-worker", type=int, metavar="N", help="default: this machine's, shared by the workers"
+    )
+    where.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="default float32, bfloat16 on GPUs"
+    )
+    where.add_argument("--deepspeed", choices=("zero2",), help="split optimiser state over the workers")
+    return parser
+
+
+_FLAGS_WITHOUT_CONFIG = "preset", "data", "output"
+_SECTION_FLAGS = {
+    "epochs": ("TrainingArguments", "num_train_epochs"),
+    "max_steps": ("TrainingArguments", "max_steps"),
+    "learning_rate": ("TrainingArguments", "learning_rate"),
+    "seed": ("TrainingArguments", "seed"),
+    "rank": ("LoraConfig", "r"),
+}
+
+
+def _from_flags(options: argparse.Namespace) -> TuneConfig:
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    missing = [f"--{name}" for name in _FLAGS_WITHOUT_CONFIG if name not in given]
+    if missing:
+        raise InputError(f"{', '.join(missing)} missing: give them, or --config FILE; --help explains")
+    gpus = given.get("gpus_per_worker", 0)
+    workers = given.get("workers", 1)
+    name = given.get("name") or re.sub(r"[^a-z0-9-]+", "-", given["preset"].lower()).strip("-")
+    fields: dict[str, Any] = {
+        "run": name,
+        "workspace": name,
+        "preset": given["preset"],
+        "model": given.get("model"),
+        "method": given.get("method", "qlora"),
+        "data": given["data"],
+        "output": given["output"],
+        "storage": given.get("storage", _default_storage()).absolute(),
+        "workers": workers,
+        "gpus_per_worker": gpus,
+        "cpus_per_worker": given.get("cpus_per_worker", max(1, (os.cpu_count() or 1) // max(1, workers))),
+        "device": "cuda" if gpus else "cpu",
+        "dtype": given.get("dtype", "bfloat16" if gpus else "float32"),
+        "sequence_length": given.get("sequence_length"),
+        "micro_batch": given.get("batch"),
+        "deepspeed": given.get("deepspeed"),
+        "parameters": _parameters(given),
+    }
+    try:
+        return TuneConfig.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(first_fault(error)) from error
+
+
+def _parameters(given: dict[str, Any]) -> dict[str, Any]:
+    """The file's sections with the flags laid over them."""
+    sections: dict[str, Any] = {}
+    if (path := given.get("parameters")) is not None:
+        import yaml
+
+        try:
+            written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+        if not isinstance(written, dict):
+            raise InputError(f"{path}: a mapping of sections is needed, such as TrainingArguments")
+        sections = dict(written.get("training_config", written))
+    for flag, (section, key) in _SECTION_FLAGS.items():
+        if flag in given:
+            sections[section] = {**(sections.get(section) or {}), key: given[flag]}
+    return sections
+
+
+def _default_storage() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "kairay" / "runs"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Readers of single configuration values: what a person wrote becomes a number, a flag or a word, or a ValueError.
+
+YAML 1.1 reads `2e-5` as text and people quote numbers, so numbers may come as text. A reader's message completes the
+sentence "<key> is ...".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Reader = Callable[[object], object]
+
+_FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def number(low: float, high: float = float("inf")) -> Reader:
+    """A float from `low` to `high`, both allowed."""
+
+    def read(value: object) -> float:
+        try:
+            if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+                raise ValueError
+            read_value = float(value)
+        except ValueError:
+            raise ValueError(f"{value!r}; a number is needed") from None
+        if not low <= read_value <= high:
+            raise ValueError(f"{value}; it must be between {low:g} and {high:g}")
+        return read_value
+
+    return read
+
+
+def whole(low: int) -> Reader:
+    """An integer of at least `low`."""
+
+    def read(value: object) -> int:
+        read_value = number(low)(value)
+        assert isinstance(read_value, float)
+        if not read_value.is_integer():
+            raise ValueError(f"{value}; a whole number is needed")
+        return int(read_value)
+
+    return read
+
+
+def flag(value: object) -> bool:
+    """True or false, also as text."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _FLAGS:
+        return _FLAGS[value.lower()]
+    raise ValueError(f"{value!r}; true or false is needed")
+
+
+def only(*allowed: object) -> Reader:
+    """One of the values given, and nothing else."""
+
+    def read(value: object) -> object:
+        if value not in allowed:
+            raise ValueError(f"{value!r}; only {' or '.join(map(str, allowed))} works here")
+        return value
+
+    return read
+
+
+def text(value: object) -> str:
+    """Any text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{value!r}; text is needed")
+    return value
+
+
+def names(value: object) -> str | tuple[str, ...]:
+    """A list of names, or one text (a pattern)."""
+    if isinstance(value, (list, tuple)):
+        return tuple(text(item) for item in value)
+    return text(value)
+
+
+def indexes(value: object) -> tuple[int, ...]:
+    """One layer's number or a list of them."""
+    read = whole(0)
+    found = [read(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
+    return tuple(item for item in found if isinstance(item, int))
+
+
+def mapping(value: object) -> dict[str, object]:
+    """A mapping with text keys."""
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{value!r}; a mapping is needed")
+    return dict(value)
+
+
+def anything(value: object) -> object:
+    """Whatever was written."""
+    return value
