@@ -23,13 +23,19 @@ FREE = ("serve-vllm-cuda", "uv")
 def main() -> int:
     """Compile every set; with --check compare with what is checked in and say which differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a set is not as compiled")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when a set is not as compiled"
+    )
     parser.add_argument("--upgrade", action="store_true", help="take newer versions where they exist")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) if options.check else REQUIREMENTS
         compile_all(out, upgrade=options.upgrade)
-        stale = [p.name for p in sorted(out.glob("*.txt")) if p.read_bytes() != (REQUIREMENTS / p.name).read_bytes()]
+        stale = [
+            p.name
+            for p in sorted(out.glob("*.txt"))
+            if p.read_bytes() != (REQUIREMENTS / p.name).read_bytes()
+        ]
     if stale:
         print(f"not as compiled: {', '.join(stale)}; run `make lock` and commit", file=sys.stderr)
     return 1 if stale else 0
@@ -44,7 +50,9 @@ def compile_all(out: Path, *, upgrade: bool) -> None:
         for source in sorted(REQUIREMENTS.glob("*.in")):
             name = source.stem
             if name != FIRST:
-                compile_set(name, out, constraint=None if name in FREE else Path(constraint.name), upgrade=upgrade)
+                compile_set(
+                    name, out, constraint=None if name in FREE else Path(constraint.name), upgrade=upgrade
+                )
 
 
 def compile_set(name: str, out: Path, *, constraint: Path | None, upgrade: bool) -> None:
@@ -65,7 +73,9 @@ def compile_set(name: str, out: Path, *, constraint: Path | None, upgrade: bool)
 
 def without_hashes(lock: str) -> str:
     """A lock's pins as a constraint file."""
-    lines = (re.sub(r"\s*\\$", "", line) for line in lock.splitlines() if not line.lstrip().startswith("--hash"))
+    lines = (
+        re.sub(r"\s*\\$", "", line) for line in lock.splitlines() if not line.lstrip().startswith("--hash")
+    )
     return "\n".join(lines) + "\n"
 
 

@@ -42,7 +42,10 @@ def main() -> int:
         print(f"setup: {error}", file=sys.stderr)
         return 4
     except subprocess.CalledProcessError as error:
-        print(f"setup: `{error.cmd[0]} … {error.cmd[-1]}` ended with {error.returncode}; see above", file=sys.stderr)
+        print(
+            f"setup: `{error.cmd[0]} … {error.cmd[-1]}` ended with {error.returncode}; see above",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("\nsetup: stopped; run it again to go on", file=sys.stderr)
@@ -96,7 +99,9 @@ def install(name: str) -> None:
     subprocess.run([*uv, "--require-hashes", "-r", str(REQUIREMENTS / f"{name}.txt")], check=True)
     subprocess.run([*uv, "-q", "--no-deps", "--no-build-isolation", "-e", str(ROOT)], check=True)
     compile_bytecode()
-    MARKER.write_text(json.dumps({"set": name, "key": key_of(name), "root": str(ROOT), "python": sys.version}))
+    MARKER.write_text(
+        json.dumps({"set": name, "key": key_of(name), "root": str(ROOT), "python": sys.version})
+    )
 
 
 def announce(name: str) -> None:

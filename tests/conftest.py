@@ -19,11 +19,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A skip is a failure where the capability is required."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    names = [mark.name for mark in item.iter_markers()]
-    needed = [n for n in ("local", "registry", "vllm", "gpu") if n in names and required(n)]
+    names = {mark.name for mark in item.iter_markers()}
+    kinds = names & {"registry", "vllm", "gpu"} or names & {"local"}
+    needed = sorted(kind for kind in kinds if required(kind))
     if report.skipped and needed and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped although KAIRAY_REQUIRE names {needed}: {report.longrepr}"
+        report.longrepr = (
+            f"{item.nodeid} was skipped although KAIRAY_REQUIRE names {needed}: {report.longrepr}"
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kairay.errors import InputError
+from kairay.workspace_drafts import fill_placeholders, find_placeholders
 from kairay.workspace_messages import describe_error, describe_path, describe_value, nearest
 from kairay.workspace_object import (
     API_VERSIONS,
@@ -90,10 +91,15 @@ class Documents:
     """Texts by key, by the ConfigMap's name."""
     ignored: tuple[str, ...] = ()
     """A sentence for every document that is neither."""
+    unfilled: tuple[str, ...] = ()
+    """`path: WORD` for every placeholder; empty unless drafts were asked for."""
 
 
-def load_documents(path: Path, *, allowed_hosts: Collection[str] = ()) -> Documents:
-    """Read and parse one file; InputError also when it is missing, too large or not UTF-8."""
+def load_documents(path: Path, *, allowed_hosts: Collection[str] = (), drafts: bool = False) -> Documents:
+    """Read and parse one file; InputError also when it is missing, too large or not UTF-8.
+
+    With `drafts`, placeholders such as ACR_REPO_HERE are no fault and are listed in `unfilled`.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
@@ -107,10 +113,12 @@ def load_documents(path: Path, *, allowed_hosts: Collection[str] = ()) -> Docume
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}:{line}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-    return parse_documents(text, str(path), allowed_hosts=allowed_hosts)
+    return parse_documents(text, str(path), allowed_hosts=allowed_hosts, drafts=drafts)
 
 
-def parse_documents(text: str, source: str, *, allowed_hosts: Collection[str] = ()) -> Documents:
+def parse_documents(
+    text: str, source: str, *, allowed_hosts: Collection[str] = (), drafts: bool = False
+) -> Documents:
     """Parse YAML of one document or more; `source` names it in messages.
 
     InputError lists every fault of every document: `source (document N):`, then a line each, `path: …`.
@@ -121,7 +129,10 @@ def parse_documents(text: str, source: str, *, allowed_hosts: Collection[str] = 
         raise InputError(
             f"{source}: empty; write a Workspace into it (apiVersion: {API_VERSIONS[0]}, kind: {KIND})"
         )
-    reader = _Reader(source=source, context={ALLOWED_HOSTS: allowed_hosts})
+    unfilled = tuple(word for value in values for word in find_placeholders(value)) if drafts else ()
+    if unfilled:
+        values = [fill_placeholders(value) for value in values]
+    reader = _Reader(source=source, context={ALLOWED_HOSTS: allowed_hosts}, unfilled=unfilled)
     for number, value in enumerate(values, start=1):
         if value is not None:
             reader.read(number, value)
@@ -134,6 +145,7 @@ class _Reader:
 
     source: str
     context: dict[str, Any]
+    unfilled: tuple[str, ...]
     workspaces: list[Workspace] = field(default_factory=list)
     config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
@@ -180,7 +192,10 @@ class _Reader:
                 f"{self.source}: no {KIND} in it ({others}); write one (apiVersion: {API_VERSIONS[0]})"
             )
         return Documents(
-            workspaces=tuple(self.workspaces), config_maps=self.config_maps, ignored=tuple(self.ignored)
+            workspaces=tuple(self.workspaces),
+            config_maps=self.config_maps,
+            ignored=tuple(self.ignored),
+            unfilled=self.unfilled,
         )
 
 

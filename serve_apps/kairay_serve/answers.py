@@ -89,7 +89,7 @@ class Served:
 
 
 class TokenDecoder:
-    """Token ids to text, a piece at a time, special tokens left out; half characters wait for their other half."""
+    """Token ids to text, a piece at a time, special tokens left out; half characters wait for the rest."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer._tokenizer
@@ -123,7 +123,11 @@ class Answer:
         try:
             async for tokens in steps:
                 first = time.monotonic() - started if first is None else first
-                piece = "".join(self._take(token, decoder, scanner) for token in tokens)
+                piece = ""
+                for token in tokens:
+                    piece += self._take(token, decoder, scanner)
+                    if scanner.stopped:
+                        break
                 if piece:
                     yield piece
                 if scanner.stopped:
@@ -135,8 +139,6 @@ class Answer:
             self._served.count(prompt=len(self.prompt), generated=self.generated, first_token_seconds=first)
 
     def _take(self, token: int, decoder: TokenDecoder, scanner: StopScanner) -> str:
-        if scanner.stopped:
-            return ""
         self.generated += 1
         if self._served.is_end(token):
             self.finish_reason = "stop"

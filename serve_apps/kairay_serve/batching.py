@@ -1,8 +1,8 @@
 """One model's continuous batch: token ids in, token ids out as they come.
 
-Wraps transformers' ContinuousBatchingManager, which runs the model in a thread of its own. What it leaves to its user is
-done here: a cache of a stated size (its own default grew to 19.6 GB), cancelling, and nothing left behind by a request
-whatever way it ends.
+Wraps transformers' ContinuousBatchingManager, which runs the model in a thread of its own. What it leaves to
+its user is done here: a cache of a stated size (its own default grew to 19.6 GB), cancelling, and nothing left
+behind by a request whatever way it ends.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def cache_shape(
     if pages * page_tokens < context_length:
         needed = -(-context_length // page_tokens) * page_tokens * token_bytes
         raise InputError(
-            f"kvCacheBytes leaves each model {kv_cache_bytes} bytes, which hold {pages * page_tokens} tokens; a context of "
-            f"{context_length} needs {needed}: give more or lower contextLength"
+            f"kvCacheBytes leaves each model {kv_cache_bytes} bytes for {pages * page_tokens} tokens; "
+            f"a context of {context_length} needs {needed}: give more or lower contextLength"
         )
     return CacheShape(pages=pages, page_tokens=page_tokens, batch_tokens=batch_tokens, requests=requests)
 
@@ -68,7 +68,7 @@ class Batcher:
     def __init__(self, loaded: LoadedModel, shape: CacheShape, *, share_pages: bool = True) -> None:
         self._manager = loaded.model.init_continuous_batching(
             # The batch as a whole is greedy and endless; every request brings its own settings.
-            generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
+            generation_config=_endless_greedy(),
             continuous_batching_config=ContinuousBatchingConfig(
                 page_size=shape.page_tokens,
                 num_blocks=shape.pages,
@@ -109,7 +109,7 @@ class Batcher:
         return scheduled + int(self._manager.input_queue.qsize())
 
     async def generate(self, prompt: list[int], sampling: Sampling) -> AsyncGenerator[list[int], None]:
-        """New token ids, step by step, the end-of-turn token included; leaving the iterator cancels the request."""
+        """New token ids, step by step, the end-of-turn token included; leaving early cancels the request."""
         self._asked += 1
         request_id = f"request-{self._asked}"
         outputs: asyncio.Queue[Any] = asyncio.Queue()
@@ -155,3 +155,7 @@ class Batcher:
         with contextlib.suppress(queue.Empty):
             while True:
                 router.output_queue.get_nowait()
+
+
+def _endless_greedy() -> GenerationConfig:
+    return GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)  # type: ignore[no-untyped-call]

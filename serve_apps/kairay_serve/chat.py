@@ -1,9 +1,10 @@
 """The chat application: `import_path: kairay_serve.chat:build` in a Serve config.
 
-A replica is the engine's own OpenAI app behind a thin front (names, limits, /chat, /health, /metrics), in one process and one
-HTTP hop. Without `from __future__ import annotations`: Serve reads the builder's annotation as a type.
+A replica is the engine's own OpenAI app behind a thin front (names, limits, /chat, /health, /metrics), in one
+process and one HTTP hop.
 """
 
+# Without `from __future__ import annotations`: Serve reads the builder's annotation as a type.
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
@@ -22,7 +23,7 @@ def build(args: ChatArgs) -> Application:
     """The application for these arguments. Replicas and autoscaling are the Serve config's to say."""
     in_flight = args.max_ongoing_requests + args.max_queued_requests
     gpus = args.tensor_parallel * args.pipeline_parallel if args.device is Device.CUDA else 0
-    deployment = Chat.options(
+    deployment: serve.Deployment = Chat.options(  # type: ignore[attr-defined]  # the decorator's
         max_ongoing_requests=in_flight + _REFUSAL_ROOM,
         max_queued_requests=max(1, args.max_queued_requests),
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
@@ -32,7 +33,8 @@ def build(args: ChatArgs) -> Application:
         graceful_shutdown_wait_loop_s=1,
         graceful_shutdown_timeout_s=20,
     )
-    return deployment.bind(args)
+    application: Application = deployment.bind(args)
+    return application
 
 
 @serve.deployment(name="Chat")

@@ -1,7 +1,7 @@
 """The seam between the HTTP front and what generates text: a small protocol and the choice of engine.
 
-An engine loads once, in `start`, and hands out its own OpenAI app; everything else (names, limits, /chat, health,
-metrics) is the front's.
+An engine loads once, in `start`, and hands out its own OpenAI app; everything else (names, limits, /chat,
+health, metrics) is the front's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Engine `transformers`: the default on CPUs. Starts in seconds, batches continuously, serves adapters merged.
+"""Engine `transformers`: the default on CPUs. Starts in seconds, batches continuously, merges adapters.
 
-Every served name has a model and a batch of its own, which share the base model's tensors and the CPU's cores.
+Every served name has a model and a batch of its own; they share the base model's tensors and the cores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kairay_serve.metrics import ServeMetrics
 from kairay_serve.openai_app import build_app
 from kairay_serve.sampling import Sampling
 from kairay_serve.sources import adapter_folder, model_folder, say
-from kairay_serve.weights import LoadedModel, load_base, merge_adapter
+from kairay_serve.weights import LoadedModel, load_base
 
 _SETTINGS = {"pageTokens": DEFAULT_PAGE_TOKENS, "sharePages": True}
 
@@ -34,7 +34,8 @@ class TransformersEngine:
         unknown = sorted(set(args.engine_config) - set(_SETTINGS))
         if unknown:
             raise InputError(
-                f"engineConfig of the transformers engine has no {', '.join(unknown)}; it has {', '.join(_SETTINGS)}"
+                f"engineConfig: the transformers engine has no {', '.join(unknown)}; "
+                f"it has {', '.join(_SETTINGS)}"
             )
         if args.tensor_parallel * args.pipeline_parallel > 1:
             raise InputError(
@@ -82,6 +83,8 @@ class TransformersEngine:
         base = load_base(folder, name=args.model_name, device=args.device.value, dtype=args.dtype.value)
         say(f"loaded {args.model_name} in {time.monotonic() - started:.1f} s")
         models = [base]
+        if args.adapters:
+            from kairay_serve.adapters import merge_adapter  # peft takes seconds to import
         for adapter in args.adapters:
             with TemporaryDirectory(prefix="kairay-adapter-") as scratch:
                 source = adapter_folder(adapter.source, Path(scratch))
@@ -95,7 +98,7 @@ class TransformersEngine:
         longest = getattr(config, "max_position_embeddings", args.context_length)
         if args.context_length > longest:
             raise InputError(
-                f"contextLength is {args.context_length}, but {args.preset} was made for {longest} tokens at most"
+                f"contextLength is {args.context_length}, but {args.preset} was made for {longest} at most"
             )
         return cache_shape(
             config,

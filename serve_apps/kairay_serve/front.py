@@ -1,8 +1,8 @@
 """What stands before either engine's OpenAI app: one ASGI callable that owns names, limits, health and /chat.
 
-A request that generates text is read whole, its model checked (absent: the default), admitted or refused, and handed on;
-/chat is rewritten to an OpenAI request on the way in and back on the way out. Everything else passes through.
-Refusals come before the engine sees anything.
+A request that generates text is read whole, its model checked (absent: the default), admitted or refused,
+and handed on; /chat becomes an OpenAI request on the way in and its own answer on the way out. Everything else passes
+through. Refusals come before the engine sees anything.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """`POST /chat`: the API of KAITO before 2026, translated to the engine's OpenAI API and back. Pure.
 
-The fields, the answer `{"Result": ...}`, the errors `{"detail": ...}` and their sentences are KAITO's (its
-presets/workspace/inference/text-generation/inference_api.py, December 2024). Deliberately different, because a tuned
-chat model should give its answer, the same one each time:
+The fields, the answer `{"Result": ...}`, the errors `{"detail": ...}` and their sentences are KAITO's (
+presets/workspace/inference/text-generation/inference_api.py, December 2024). Deliberately different, because a
+tuned chat model should give its answer, the same one each time:
 
 - a `prompt` goes through the chat template as one user message, where the model has a template;
 - then `Result` holds the answer alone, unless `return_full_text` is true in the request;
 - `do_sample` defaults to false (KAITO: true), unless `temperature`, `top_k` or `top_p` are given;
-- `max_length` counts the answer's tokens, not the prompt's, and defaults to 256 (KAITO: 200, prompt included);
+- `max_length` counts the answer's tokens alone and defaults to 256 (KAITO: 200, prompt included);
 - `model` (ours) selects the base model or an adapter.
 
 What cannot be honoured is named in the response header `x-kairay-ignored`, never an error: old clients send
@@ -91,7 +91,7 @@ class Translated:
 
 
 def parse(document: Mapping[str, Any]) -> ChatBody:
-    """The typed request; ApiError 422 names the first wrong field, 400 what is missing (KAITO's sentences)."""
+    """The typed request; ApiError 422 names the first wrong field, 400 says what is missing."""
     try:
         body = ChatBody.model_validate(document)
     except ValidationError as error:
@@ -105,7 +105,7 @@ def parse(document: Mapping[str, Any]) -> ChatBody:
 
 
 def translate(body: ChatBody, *, model: str, has_template: bool) -> Translated:
-    """What to ask the OpenAI API of `model`; ApiError 400 for a conversation with a model that has no template."""
+    """What to ask the OpenAI API; ApiError 400 for a conversation with a model that has no template."""
     settings, ignored = _settings(body.generate_kwargs or GenerateKwargs())
     ignored += _beyond_neutral("", body.model_extra or {})
     prompt = (body.prefix or "") + (body.prompt or "")

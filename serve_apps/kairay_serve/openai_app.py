@@ -1,7 +1,8 @@
 """The OpenAI app of the transformers engine: two generating routes and the list of models.
 
-Transformers ships such an app (`transformers serve`), but it batches one model at a time, fixes the sampling settings with the
-first request, knows no stop strings and needs the `openai` package; only the batching below it is used here.
+Transformers ships such an app (`transformers serve`), but it batches one model at a time, fixes the sampling
+settings with the first request, knows no stop strings and needs the `openai` package; only the batching below
+it is used here.
 """
 
 from __future__ import annotations
@@ -177,10 +178,9 @@ async def _api_error(_request: Request, error: Exception) -> JSONResponse:
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     fault = error.errors()[0]
+    sentence = str(fault["msg"]).removeprefix("Value error, ")
     where = ".".join(str(part) for part in fault["loc"] if part != "body")
-    return await _api_error(
-        request, invalid(f"{where}: {fault['msg']}" if where else str(fault["msg"]), where or None)
-    )
+    return await _api_error(request, invalid(f"{where}: {sentence}" if where else sentence, where or None))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

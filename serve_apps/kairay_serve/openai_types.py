@@ -1,7 +1,7 @@
 """What a client may ask of the transformers engine: OpenAI's two text requests, typed.
 
-Fields that would change the answer and cannot be honoured are refused with a sentence; fields that would not (user,
-metadata, ...) are taken and left alone, as every OpenAI client sends some.
+Fields that would change the answer and cannot be honoured are refused with a sentence; fields that would not
+(user, metadata, ...) are taken and left alone, as every OpenAI client sends some.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class CompletionRequest(_Request):
             return [self.prompt]
         if self.prompt and isinstance(self.prompt[0], int):
             return [self.prompt]  # type: ignore[list-item]  # a list of ints is one prompt
-        return self.prompt  # type: ignore[return-value]  # the rest are lists of prompts
+        return self.prompt  # type: ignore[return-value]  # what is left are lists of prompts
 
 
 def _or(value: T | None, default: T) -> T:

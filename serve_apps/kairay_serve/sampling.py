@@ -1,4 +1,4 @@
-"""How one answer is drawn and when it ends: settings resolved against a model's defaults, and the stop scanner. Pure."""
+"""How one answer is drawn and when it ends: its settings, its room in the context, its stop strings. Pure."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def answer_room(asked: int | None, *, prompt_tokens: int, context_length: int, p
     room = context_length - prompt_tokens
     if room <= 0:
         raise invalid(
-            f"This model's context is {context_length} tokens and the prompt has {prompt_tokens}; shorten it.",
+            f"This model's context is {context_length} tokens; the prompt has {prompt_tokens}: shorten it.",
             param,
             "context_length_exceeded",
         )
     if asked is not None and asked > room:
         raise invalid(
-            f"This model's context is {context_length} tokens; the prompt has {prompt_tokens} and max_tokens asks for "
-            f"{asked} more. Ask for {room} at most.",
+            f"This model's context is {context_length} tokens; the prompt has {prompt_tokens}, max_tokens asks "
+            f"for {asked} more. Ask for {room} at most.",
             "max_tokens",
             "context_length_exceeded",
         )

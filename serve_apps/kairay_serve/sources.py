@@ -17,7 +17,7 @@ def say(sentence: str) -> None:
 
 
 def model_folder(preset: str, override: str | None) -> Path:
-    """The folder with the model's weights, converted or pulled on the first call; errors as `resolve_model`'s."""
+    """The folder with the model's weights; the first call converts or pulls. Errors as `resolve_model`'s."""
     from kairay.registry.models import model_cache_dir, resolve_model
 
     return resolve_model(find_preset(preset), override=override, cache=model_cache_dir(), report=say)

@@ -14,14 +14,24 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 def tracked_texts() -> list[tuple[str, str]]:
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split("\n")
     files = [ROOT / name for name in listed if name]
-    return [(str(p.relative_to(ROOT)), p.read_text(encoding="utf-8", errors="replace")) for p in files if p.is_file()]
+    return [
+        (str(p.relative_to(ROOT)), p.read_text(encoding="utf-8", errors="replace"))
+        for p in files
+        if p.is_file()
+    ]
 
 
 def test_no_file_names_a_machine_path_or_a_package_host() -> None:
-    pattern = re.compile(r"(?<![\w.])/(?:work|farm)/|https?://\S+\.(?:whl|tar\.gz)\b|(?:pypi|files\.python" r"hosted)\.org")
+    pattern = re.compile(
+        r"(?<![\w.])/(?:work|farm)/|https?://\S+\.(?:whl|tar\.gz)\b|(?:pypi|files\.python" r"hosted)\.org"
+    )
     assert [name for name, text in tracked_texts() if pattern.search(text)] == []
 
 
@@ -42,7 +52,9 @@ def test_every_locked_package_carries_hashes_and_no_index(lock: Path) -> None:
 def test_every_set_agrees_on_the_versions_it_shares_with_the_vllm_set() -> None:
     def pins(name: str) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
-        for package, version in re.findall(r"^([a-z0-9\-]+)(?:\[[^\]]+\])?==([^ \\;]+)", (ROOT / "requirements" / name).read_text(), re.M):
+        for package, version in re.findall(
+            r"^([a-z0-9\-]+)(?:\[[^\]]+\])?==([^ \\;]+)", (ROOT / "requirements" / name).read_text(), re.M
+        ):
             found.setdefault(package, set()).add(version)
         return found
 

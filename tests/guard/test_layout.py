@@ -33,7 +33,12 @@ def test_data_folders_hold_no_python(folder: str) -> None:
 
 
 def test_tests_live_in_tests_only() -> None:
-    stray = [p for root in SOURCE_ROOTS for p in (ROOT / root).rglob("*test*.py") if p.name.startswith(("test_", "conftest"))]
+    stray = [
+        p
+        for root in SOURCE_ROOTS
+        for p in (ROOT / root).rglob("*test*.py")
+        if p.name.startswith(("test_", "conftest"))
+    ]
     assert stray == []
 
 

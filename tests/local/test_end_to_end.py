@@ -82,7 +82,9 @@ class Home:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         port, dashboard = map(str, self.ports)
-        return self.kairay("run", "workspace.yaml", "-o", "json", "--port", port, "--dashboard-port", dashboard, *arguments)
+        return self.kairay(
+            "run", "workspace.yaml", "-o", "json", "--port", port, "--dashboard-port", dashboard, *arguments
+        )
 
 
 def free_port() -> int:
@@ -94,7 +96,9 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     folder = tmp_path_factory.mktemp("e2e")
-    chats = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in ROWS]
+    chats = [
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in ROWS
+    ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
     (folder / "workspace.yaml").write_text(WORKSPACE)
     home = Home(
@@ -119,7 +123,9 @@ def ask(url: object, question: str, **more: object) -> str:
     return str(answer.json()["Result"])
 
 
-def test_a_run_from_nothing_tunes_keeps_the_adapter_and_serves_the_tuned_model(home: Home, served: dict[str, object]) -> None:
+def test_a_run_from_nothing_tunes_keeps_the_adapter_and_serves_the_tuned_model(
+    home: Home, served: dict[str, object]
+) -> None:
     assert served["tuned"] is True
     assert (home.folder / "adapter" / "oci-layout").is_file()
     assert (home.folder / "adapter" / "adapter" / "adapter_model.safetensors").is_file()
@@ -133,9 +139,18 @@ def test_the_openai_client_works_unary_and_streaming(served: dict[str, object]) 
     openai = pytest.importorskip("openai")
     with openai.OpenAI(base_url=f"{served['url']}/v1", api_key="none") as client:
         assert {m.id for m in client.models.list()} == {"smollm2-135m-instruct", "e2e"}
-        chat = {"model": "e2e", "messages": [{"role": "user", "content": ROWS[0][0]}], "temperature": 0, "max_tokens": 32}
+        chat = {
+            "model": "e2e",
+            "messages": [{"role": "user", "content": ROWS[0][0]}],
+            "temperature": 0,
+            "max_tokens": 32,
+        }
         whole = client.chat.completions.create(**chat).choices[0].message.content
-        pieces = [c.choices[0].delta.content or "" for c in client.chat.completions.create(**chat, stream=True) if c.choices]
+        pieces = [
+            c.choices[0].delta.content or ""
+            for c in client.chat.completions.create(**chat, stream=True)
+            if c.choices
+        ]
     assert whole
     assert len(pieces) > 1
     assert "".join(pieces) == whole
@@ -163,15 +178,22 @@ for question in {[q for q, _ in ROWS]!r}:
     y = model.generate(**x, max_new_tokens=32, do_sample=False)
     print(tokenizer.decode(y[0, x["input_ids"].shape[1]:], skip_special_tokens=True).strip().replace(chr(10), " "))
 """
-    done = subprocess.run([sys.executable, "-c", code], env=home.env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=home.env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     ours = [
-        ask(served["url"], q, generate_kwargs={"max_new_tokens": 32, "do_sample": False}).strip().replace("\n", " ") for q, _ in ROWS
+        ask(served["url"], q, generate_kwargs={"max_new_tokens": 32, "do_sample": False})
+        .strip()
+        .replace("\n", " ")
+        for q, _ in ROWS
     ]
     assert done.stdout.strip().split("\n") == ours
 
 
-def test_a_second_run_tunes_nothing_and_serves_the_same_adapter(home: Home, served: dict[str, object]) -> None:
+def test_a_second_run_tunes_nothing_and_serves_the_same_adapter(
+    home: Home, served: dict[str, object]
+) -> None:
     again = json.loads(home.run().stdout)
     assert again["tuned"] is False
     assert again["adapter"] == served["adapter"]

@@ -31,7 +31,7 @@ from kairay.registry.artifact import (
     tag,
 )
 
-pytestmark = pytest.mark.local
+pytestmark = [pytest.mark.local, pytest.mark.registry]
 
 TESTER = Credentials(username="tester", password="test-password")
 HTPASSWD = "tester:$2y$05$DFzzRjX8jUjnRHZZ621vp.bpsC22SyXDJqsyZC58YuVtITP9Vvxce\n"

@@ -41,7 +41,9 @@ def test_presets_as_table_and_as_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert {"name", "model", "licence", "tuningMethods"} <= set(presets[0])
 
 
-def test_plan_of_a_retired_size_names_the_replacement_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_of_a_retired_size_names_the_replacement_and_ends_with_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     code, out, _ = kairay(capsys, "plan", str(ROOT / "examples" / "tuning-phi-3.yaml"))
     assert code == 2
     assert "Standard_NC6s_v3" in out
@@ -78,14 +80,18 @@ def test_an_unknown_field_is_named_with_its_path(capsys: pytest.CaptureFixture[s
 
 
 def test_an_unknown_preset_suggests_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    text = (QUICKSTART / "workspace.yaml").read_text().replace("smollm2-135m-instruct", "smolm2-135m-instruct")
+    text = (
+        (QUICKSTART / "workspace.yaml").read_text().replace("smollm2-135m-instruct", "smolm2-135m-instruct")
+    )
     (tmp_path / "w.yaml").write_text(text)
     code, _, err = kairay(capsys, "plan", str(tmp_path / "w.yaml"))
     assert code == 2
     assert "smollm2-135m-instruct" in err
 
 
-def test_data_check_lists_broken_rows_by_line_and_ends_with_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_data_check_lists_broken_rows_by_line_and_ends_with_3(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "fine"}\n{"text": 1}\nnot json\n')
     code, out, err = kairay(capsys, "data", "check", str(tmp_path / "rows.jsonl"))
     assert code == 3
@@ -106,8 +112,12 @@ def test_status_of_nothing_says_how_to_begin(capsys: pytest.CaptureFixture[str])
     assert kairay(capsys, "status", "-o", "json")[1].strip() == "[]"
 
 
-@pytest.mark.parametrize("arguments", [("status", "ghost"), ("chat", "ghost"), ("logs", "ghost"), ("stop", "ghost")])
-def test_a_name_that_is_not_there_is_an_input_error(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [("status", "ghost"), ("chat", "ghost"), ("logs", "ghost"), ("stop", "ghost")]
+)
+def test_a_name_that_is_not_there_is_an_input_error(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
     code, _, err = kairay(capsys, *arguments)
     assert code == 2
     assert "ghost" in err
@@ -132,5 +142,7 @@ def test_completion_prints_a_script(capsys: pytest.CaptureFixture[str], shell: s
 
 
 def test_no_colour_codes_reach_a_pipe() -> None:
-    done = subprocess.run([sys.executable, "-m", "kairay.cli.main", "presets"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "kairay.cli.main", "presets"], capture_output=True, text=True, check=True
+    )
     assert "\x1b" not in done.stdout

@@ -20,10 +20,18 @@ TIMEOUT = (5.0, 300.0)
 @click.command("chat")
 @click.argument("name", required=False)
 @click.option("-m", "--message", help="Ask this, print the answer and leave.")
-@click.option("--model", help="A served model's name; default is the tuned one. `kairay status NAME` lists them.")
-@click.option("--max-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer.")
-@click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True, help="0 repeats itself.")
-def command(name: str | None, message: str | None, model: str | None, max_tokens: int, temperature: float) -> None:
+@click.option(
+    "--model", help="A served model's name; default is the tuned one. `kairay status NAME` lists them."
+)
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Longest answer."
+)
+@click.option(
+    "--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True, help="0 repeats itself."
+)
+def command(
+    name: str | None, message: str | None, model: str | None, max_tokens: int, temperature: float
+) -> None:
     """Talk to the Workspace NAME (or to the only one that serves).
 
     Without --message it reads questions from the terminal, or from a pipe, one a line; an empty line or Ctrl-D ends it.
@@ -105,7 +113,9 @@ def stream(url: str, body: dict[str, Any]) -> Iterator[str]:
 def deltas(event: dict[str, Any]) -> Iterator[str]:
     """Text of one server-sent event; an error in the stream ends it."""
     if "error" in event:
-        raise TransientError(f"the model stopped in the middle: {event['error'].get('message', event['error'])}")
+        raise TransientError(
+            f"the model stopped in the middle: {event['error'].get('message', event['error'])}"
+        )
     for choice in event.get("choices", []):
         if text := choice.get("delta", {}).get("content"):
             yield text

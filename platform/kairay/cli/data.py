@@ -27,7 +27,9 @@ def check(files: tuple[Path, ...], output: str) -> None:
     try:
         from kairay_train import data
     except ModuleNotFoundError as error:
-        raise HostError(f"reading data needs the package {error.name}: pip install 'kairay[worker]'") from error
+        raise HostError(
+            f"reading data needs the package {error.name}: pip install 'kairay[worker]'"
+        ) from error
 
     report = data.check(list(files))
     if output != OutputFormat.TABLE:

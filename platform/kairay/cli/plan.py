@@ -17,7 +17,9 @@ from kairay.workspace import Workspace, load_documents
 
 @click.command("plan")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--local", is_flag=True, help="Plan for this machine, as `kairay run` does, instead of cloud sizes.")
+@click.option(
+    "--local", is_flag=True, help="Plan for this machine, as `kairay run` does, instead of cloud sizes."
+)
 @output_option
 def command(files: tuple[Path, ...], local: bool, output: str) -> None:
     """Show the GPUs, the memory and the price that each Workspace in FILES needs; starts nothing.
@@ -25,7 +27,10 @@ def command(files: tuple[Path, ...], local: bool, output: str) -> None:
     Ends with exit code 2 when one of them cannot run as written.
     """
     target = PlanTarget.LOCAL if local else PlanTarget.CLUSTER
-    plans = [plan_for(w, target) for file in files for w in load_documents(file).workspaces]
+    documents = [load_documents(file, drafts=True) for file in files]
+    for word in (word for each in documents for word in each.unfilled):
+        click.echo(f"note: {word} is a placeholder; fill it in before you run or apply the file", err=True)
+    plans = [plan_for(workspace, target) for each in documents for workspace in each.workspaces]
     if output == OutputFormat.TABLE:
         click.echo("\n\n".join(render_plan(plan) for plan in plans))
     else:

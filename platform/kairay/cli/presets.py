@@ -19,14 +19,23 @@ def command(output: str) -> None:
     if output != OutputFormat.TABLE:
         print_data([_as_data(preset) for preset in presets], output)
         return
-    print_table(("NAME", "MODEL", "WEIGHTS", "CONTEXT", "TUNING", "LICENCE"), [_as_row(preset) for preset in presets])
+    print_table(
+        ("NAME", "MODEL", "WEIGHTS", "CONTEXT", "TUNING", "LICENCE"), [_as_row(preset) for preset in presets]
+    )
 
 
 def _as_row(preset: Preset) -> tuple[str, ...]:
     methods = ",".join(preset.tuning.methods) if preset.tuning else "-"
     gated = " (gated)" if preset.model.gated else ""
     weights = format_bytes(preset.model.weight_bytes)
-    return (preset.name, preset.model.id, weights, f"{preset.model.context_length:,}", methods, preset.model.license + gated)
+    return (
+        preset.name,
+        preset.model.id,
+        weights,
+        f"{preset.model.context_length:,}",
+        methods,
+        preset.model.license + gated,
+    )
 
 
 def _as_data(preset: Preset) -> dict[str, Any]:

@@ -19,13 +19,27 @@ from kairay.workspace import Documents, Workspace, load_documents
 @click.command("run")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", help="Which Workspace, when FILE holds several.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Where the model answers.")
-@click.option("--dashboard-port", type=click.IntRange(1, 65535), default=8265, show_default=True, help="Ray's dashboard.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Where the model answers."
+)
+@click.option(
+    "--dashboard-port",
+    type=click.IntRange(1, 65535),
+    default=8265,
+    show_default=True,
+    help="Ray's dashboard.",
+)
 @click.option("--address", help="Join this Ray dashboard (http://…) instead of starting an instance.")
 @click.option("--retry", is_flag=True, help="Tune again although this revision failed before.")
 @output_option
 def command(
-    file: Path, name: str | None, port: int, dashboard_port: int, address: str | None, retry: bool, output: str
+    file: Path,
+    name: str | None,
+    port: int,
+    dashboard_port: int,
+    address: str | None,
+    retry: bool,
+    output: str,
 ) -> None:
     """Tune and serve the Workspace in FILE on this machine, without Kubernetes.
 

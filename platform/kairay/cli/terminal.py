@@ -37,7 +37,9 @@ class TerminalReporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._end_bar()
 
     def stage(self, text: str) -> None:
@@ -69,7 +71,9 @@ class TerminalReporter:
             self._bar.start()
             self._task = self._bar.add_task("tuning", total=max(progress.total_steps, 1), line="")
         assert self._task is not None
-        self._bar.update(self._task, completed=progress.step, total=max(progress.total_steps, 1), line=describe(progress))
+        self._bar.update(
+            self._task, completed=progress.step, total=max(progress.total_steps, 1), line=describe(progress)
+        )
 
     def _log(self, progress: TuningProgress) -> None:
         tenth = int(progress.progress * LOG_STEPS)
@@ -92,7 +96,9 @@ class JsonReporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Nothing is left to close."""
 
     def stage(self, text: str) -> None:

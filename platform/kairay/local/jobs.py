@@ -46,7 +46,7 @@ class Jobs(Protocol):
     """What a run needs of the Jobs API; `JobsClient` talks to Ray, `fake.FakeJobs` is for tests."""
 
     def submit(self, request: Mapping[str, Any]) -> str:
-        """Start a job (`entrypoint`, `submission_id`, ...); the id. Submitting an id again changes nothing."""
+        """Start a job (`entrypoint`, `submission_id`, ...); its id. An id submitted again changes nothing."""
 
     def find(self, job_id: str) -> JobInfo | None:
         """The job now; None when this Ray does not know it."""

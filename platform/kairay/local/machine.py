@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Protocol
 
 from kairay.local.dashboard import Dashboard
 from kairay.local.jobs import Jobs, JobsClient
+from kairay.local.ports import check_port
 from kairay.local.progress import TuningProgress, read_progress
 from kairay.local.ray_instance import RayInstance, ensure_ray, find_ray, is_alive, join_foreign, stop_ray
 from kairay.local.serve import Serve, ServeClient
@@ -55,6 +55,9 @@ class Machine(Protocol):
 
     def progress(self, ray: RayInstance, run: str) -> TuningProgress | None:
         """Where a tuning run is."""
+
+    def check_port(self, port: int) -> None:
+        """HostError when something else listens where Serve is about to."""
 
     def answers(self, url: str) -> bool:
         """Whether a service is healthy."""
@@ -109,6 +112,10 @@ class LocalMachine:
         """Where a tuning run is."""
         return read_progress(ray, run)
 
+    def check_port(self, port: int) -> None:
+        """HostError when something else listens where Serve is about to."""
+        check_port(port, "the model's HTTP server", "--port (after `kairay stop --all`)")
+
     def answers(self, url: str) -> bool:
         """Whether a service is healthy."""
         return Dashboard(url, None).reaches("/health")
@@ -150,8 +157,3 @@ class LocalMachine:
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
         time.sleep(seconds)
-
-
-def remove_folder(folder: Path) -> None:
-    """Delete a folder of ours; one that is not there is no error."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
 """A Workspace's volumes, images and ConfigMaps as this machine has them: plain paths and references.
 
-`hostPath` is a folder of this machine, relative ones from the Workspace file's folder. What only a cluster has is
-refused with what to write instead.
+`hostPath` is a folder of this machine, relative ones from the Workspace file's folder. What only a cluster has
+is refused with what to write instead.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TuningPlaces:
 def find_tuning_places(
     workspace: Workspace, base_dir: Path, state: Path, name_of_run: str, revised: str
 ) -> TuningPlaces:
-    """Resolve `tuning.input` and `tuning.output`; DataError for a folder that is not there, InputError else."""
+    """Resolve `tuning.input` and `tuning.output`; DataError when the data is not there, InputError else."""
     tuning = workspace.tuning
     assert tuning is not None
     name = workspace.metadata.name
@@ -53,9 +53,7 @@ def find_tuning_places(
     elif tuning.input.volume_source is not None:
         path = host_path(tuning.input.volume_source, "tuning.input.volumeSource", base_dir)
         if not path.exists():
-            raise DataError(
-                f"{path}: there is no such file or folder; tuning.input.volumeSource.hostPath names it"
-            )
+            raise DataError(f"{path}: there is no such file or folder; correct tuning.input.volumeSource")
         data = (str(path),)
     else:
         data = tuple(str(url) for url in tuning.input.urls)
@@ -81,7 +79,7 @@ def find_adapters(workspace: Workspace, base_dir: Path) -> tuple[ServedAdapter, 
         where, source = f"inference.adapters[{index}].source", adapter.source
         if adapter.strength not in (None, 1.0):
             raise InputError(
-                f"inference.adapters[{index}].strength: `kairay run` serves adapters at strength 1; leave it out"
+                f"inference.adapters[{index}].strength: adapters are served at strength 1; leave it out"
             )
         if source.volume_source is not None:
             path = host_path(source.volume_source, f"{where}.volumeSource", base_dir)
@@ -99,7 +97,7 @@ def host_path(volume: VolumeSource, where: str, base_dir: Path) -> Path:
     """The folder or file of a hostPath volume; InputError for any other kind."""
     if volume.host_path is None:
         raise InputError(
-            f"{where}.{volume.kind}: `kairay run` has no cluster to take it from; give hostPath: {{path: ./folder}}"
+            f"{where}.{volume.kind}: there is no cluster to take it from; give hostPath: {{path: ./folder}}"
         )
     return (base_dir / Path(volume.host_path.path).expanduser()).resolve()
 
@@ -115,7 +113,7 @@ def config_text(workspace: Workspace, config_maps: ConfigMaps) -> str | None:
         return None
     if name not in config_maps:
         raise InputError(
-            f"{where}: no ConfigMap {name} in the file; add it after a line with --- (kind: ConfigMap, data: {{{key}: ...}})"
+            f"{where}: no ConfigMap {name} in the file; add it after a line with ---, with data: {{{key}: ...}}"
         )
     text = config_maps[name].get(key)
     if text is None:

@@ -1,7 +1,7 @@
-"""Progress of a tuning job, read from Ray's Prometheus endpoint: the gauges `kairay_tuning_*` that the job sets.
+"""Progress of a tuning job, from Ray's Prometheus endpoint: the gauges `kairay_tuning_*` that the job sets.
 
-Ray prefixes custom metrics with `ray_` and adds labels of its own. A worker that was replaced leaves its series behind for
-a while, so the series that is furthest on is the one that counts.
+Ray prefixes custom metrics with `ray_` and adds labels of its own. A worker that was replaced leaves its series
+behind for a while, so the series that is furthest on is the one that counts.
 """
 
 from __future__ import annotations

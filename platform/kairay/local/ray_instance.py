@@ -165,7 +165,8 @@ def _start(state: StateDir, dashboard_port: int, serve_port: int) -> RayInstance
     instance = secrets.token_hex(4)
     record = RayRecord(
         instance=instance, pid=None, create_time=0.0, version=_installed_version(), gcs_port=gcs,
-        dashboard_port=dashboard_port, agent_port=ports.agent_http, metrics_port=ports.metrics, serve_port=serve_port,
+        dashboard_port=dashboard_port, agent_port=ports.agent_http, metrics_port=ports.metrics,
+        serve_port=serve_port,
         temp_dir=_make_temp_dir(), log=str(state.folder("logs") / f"ray-{instance}.log"),
     )  # fmt: skip
     try:

@@ -1,7 +1,7 @@
 """Ray Serve's REST API: our application among those that are there, and what becomes of it.
 
-Serve takes the whole list of applications at once and deletes those that are missing from it, so ours is merged into what
-runs. A failure's reason is on the deployment, the replica or the application, in that order of use.
+Serve takes the whole list of applications at once and deletes those that are missing from it, so ours is merged
+into what runs. A failure's reason is on the deployment or on the application, and that order is of use.
 """
 
 from __future__ import annotations

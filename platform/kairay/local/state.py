@@ -86,6 +86,8 @@ class WorkspaceRecord(Record):
     attempt: int = 0
     """Jobs submitted for this revision."""
     job_id: str | None = None
+    superseded: str | None = None
+    """Job of the revision before, which has to end before another starts."""
     outcome: Outcome = Outcome.NONE
     retryable: bool = True
     """Whether another attempt may go without being asked for."""
@@ -141,14 +143,6 @@ class StateDir:
                 f"cannot make {path}: {error.strerror}; KAIRAY_STATE_DIR names another place"
             ) from error
         return path
-
-    def run_folder(self, name: str, revision: str) -> Path:
-        """Checkpoints of one revision."""
-        return self.root / "runs" / f"{name}-{revision}"
-
-    def job_config(self, name: str, revision: str) -> Path:
-        """The file that a tuning job's entrypoint reads."""
-        return self.root / "jobs" / f"{name}-{revision}.json"
 
     def job_log(self, job_id: str) -> Path:
         """Where a job's log is kept once the job has ended."""

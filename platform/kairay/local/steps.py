@@ -1,4 +1,4 @@
-"""What a run does next, decided from what is there. Pure: the whole behaviour of `kairay run` is in `next_step`."""
+"""What a run does next, decided from what is there. Pure: how `kairay run` behaves is in `next_step`."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class RemoteStore:
         except requests.exceptions.SSLError as error:
             raise HostError(
                 f"{self._reference.registry} has no certificate that this machine trusts ({_cause(error)}); "
-                "add its authority to the file that $REQUESTS_CA_BUNDLE names (plain HTTP is for loopback only)",
+                "add its authority to the file that $REQUESTS_CA_BUNDLE names (plain HTTP: loopback only)",
                 reason="RegistryUntrusted",
             ) from None
         except (
