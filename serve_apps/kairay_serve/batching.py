@@ -1,8 +1,8 @@
 """One model's continuous batch: token ids in, token ids out as they come.
 
-Wraps transformers' ContinuousBatchingManager, which runs the model in a thread of its own. What it leaves to
-its user is done here: a cache of a stated size (its own default grew to 19.6 GB), cancelling, and nothing left
-behind by a request whatever way it ends.
+Wraps transformers' ContinuousBatchingManager, which runs the model in a thread of its own. What it leaves
+to its user is done here: a cache of a stated size (its own default grew to 19.6 GB), cancelling, and nothing
+left behind by a request, whatever way it ends.
 """
 
 from __future__ import annotations

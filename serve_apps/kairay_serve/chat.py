@@ -25,7 +25,8 @@ def build(args: ChatArgs) -> Application:
     gpus = args.tensor_parallel * args.pipeline_parallel if args.device is Device.CUDA else 0
     deployment: serve.Deployment = Chat.options(  # type: ignore[attr-defined]  # the decorator's
         max_ongoing_requests=in_flight + _REFUSAL_ROOM,
-        max_queued_requests=max(1, args.max_queued_requests),
+        # Serve counts requests on their way to a replica as queued; bursts are ours to refuse.
+        max_queued_requests=in_flight + _REFUSAL_ROOM,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
         ray_actor_options={"num_cpus": args.threads or 1, "num_gpus": gpus},
         health_check_period_s=5,

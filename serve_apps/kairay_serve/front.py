@@ -1,8 +1,9 @@
 """What stands before either engine's OpenAI app: one ASGI callable that owns names, limits, health and /chat.
 
 A request that generates text is read whole, its model checked (absent: the default), admitted or refused,
-and handed on; /chat becomes an OpenAI request on the way in and its own answer on the way out. Everything else passes
-through. Refusals come before the engine sees anything.
+and handed on; /chat becomes an OpenAI request on the way in and its own answer on the way out. A few harmless
+paths pass through; no other path of an engine's app is reachable. Refusals come before the engine sees
+anything.
 """
 
 from __future__ import annotations
@@ -58,8 +59,10 @@ class Front:
             await _Exchange(self, path).run(scope, receive, send)
         elif scope["method"] == "GET" and path in _PAGES:
             await _PAGES[path](self)(scope, receive, send)
-        else:
+        elif path.startswith(_PASSED):
             await self._inner(scope, receive, send)
+        else:
+            await _no_route(scope["method"], path)(scope, receive, send)
 
     def admit(self) -> None:
         """Count one request in; ApiError 503 or 429 when it cannot be taken."""
@@ -96,11 +99,18 @@ class Front:
         return Response(self._metrics.render(self._engine.metrics()), media_type=CONTENT_TYPE)
 
 
+_PASSED = ("/v1/models", "/tokenize", "/detokenize", "/docs", "/openapi.json", "/version")
 _PAGES: Mapping[str, Callable[[Front], Response]] = {
     "/": Front._root,
     "/health": Front._health,
     "/metrics": Front._metrics_page,
 }
+
+
+def _no_route(method: str, path: str) -> Response:
+    known = path in GENERATING or path in _PAGES
+    error = ApiError(405 if known else 404, f"There is no {method} {path} here.")
+    return JSONResponse(error.body(), error.status)
 
 
 class _Exchange:

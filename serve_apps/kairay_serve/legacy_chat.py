@@ -1,6 +1,6 @@
 """`POST /chat`: the API of KAITO before 2026, translated to the engine's OpenAI API and back. Pure.
 
-The fields, the answer `{"Result": ...}`, the errors `{"detail": ...}` and their sentences are KAITO's (
+Fields, the answer `{"Result": ...}`, errors `{"detail": ...}` and their sentences are KAITO's (its file
 presets/workspace/inference/text-generation/inference_api.py, December 2024). Deliberately different, because a
 tuned chat model should give its answer, the same one each time:
 

@@ -7,7 +7,7 @@ Fields that would change the answer and cannot be honoured are refused with a se
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -131,9 +131,9 @@ class CompletionRequest(_Request):
         """One entry for each answer."""
         if isinstance(self.prompt, str):
             return [self.prompt]
-        if self.prompt and isinstance(self.prompt[0], int):
-            return [self.prompt]  # type: ignore[list-item]  # a list of ints is one prompt
-        return self.prompt  # type: ignore[return-value]  # what is left are lists of prompts
+        if isinstance(self.prompt[0] if self.prompt else None, int):
+            return [cast("list[int]", self.prompt)]
+        return cast("list[str] | list[list[int]]", self.prompt)
 
 
 def _or(value: T | None, default: T) -> T:

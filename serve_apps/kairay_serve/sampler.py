@@ -1,9 +1,9 @@
 """Draws the next token of every request in a continuous batch, each by its own settings.
 
-Transformers' continuous batching knows one way of drawing per batch (all greedy or all sampled) and sorts
-the whole vocabulary for top-k. Here the batch stays greedy (argmax) and rows that sample get Gumbel noise first: the
-argmax of `logits / T + Gumbel` is an exact draw from softmax(logits / T) (Gumbel 1954; Maddison et al. 2014).
-Greedy rows pay nothing and equal plain `generate`; a seed gives the same answer in any company.
+Transformers' continuous batching has one way of drawing per batch (all greedy or all sampled) and sorts the
+whole vocabulary for top-k. Here the batch stays greedy (argmax) and rows that sample get Gumbel noise first:
+the argmax of `logits / T + Gumbel` is an exact draw from softmax(logits / T) (Gumbel 1954; Maddison et al.
+2014). Greedy rows pay nothing and equal plain `generate`; a seed gives the same answer in any company.
 
 Assumes synchronous batching without CUDA graphs: the rows prepared are the rows computed next.
 """
@@ -46,7 +46,7 @@ class RowSampler(ContinuousBatchingLogitsProcessor):
         self._rows = [request.state for request in requests_with_new_token]
         return torch.zeros(len(self._rows), dtype=torch.int32)
 
-    def __call__(self, scores: Any, tensor_arg: torch.Tensor) -> Any:  # noqa: ARG002
+    def __call__(self, scores: Any, tensor_arg: torch.Tensor) -> Any:
         """Scores of shape [requests, vocabulary] whose argmax is each request's next token."""
         for row, state in enumerate(self._rows):
             sampling: Sampling | None = state.logit_processor_kwargs.get("sampling")
@@ -64,7 +64,7 @@ class RowSampler(ContinuousBatchingLogitsProcessor):
 
 def penalised(scores: torch.Tensor, seen: torch.Tensor, penalty: float) -> torch.Tensor:
     """CTRL's repetition penalty (Keskar et al. 2019) on one row: tokens in `seen` become less likely."""
-    seen = torch.unique(seen)  # type: ignore[no-untyped-call]
+    seen = torch.unique(seen)
     values = scores[seen]
     return scores.index_copy(0, seen, torch.where(values > 0, values / penalty, values * penalty))
 

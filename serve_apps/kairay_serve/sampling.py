@@ -46,8 +46,8 @@ def answer_room(asked: int | None, *, prompt_tokens: int, context_length: int, p
         )
     if asked is not None and asked > room:
         raise invalid(
-            f"This model's context is {context_length} tokens; the prompt has {prompt_tokens}, max_tokens asks "
-            f"for {asked} more. Ask for {room} at most.",
+            f"This model's context is {context_length} tokens; the prompt has {prompt_tokens}, max_tokens "
+            f"asks for {asked} more. Ask for {room} at most.",
             "max_tokens",
             "context_length_exceeded",
         )

@@ -45,7 +45,7 @@ def load_base(folder: Path, *, name: str, device: str, dtype: str) -> LoadedMode
         raise InputError(
             f"{folder} holds no model that transformers can read: {first_line(error)}"
         ) from error
-    model.eval().requires_grad_(False)
+    model.requires_grad_(False)  # from_pretrained leaves it in eval mode
     return LoadedModel(
         name=name,
         parent=None,

@@ -19,6 +19,14 @@ from kairay.local.ray_instance import RayInstance, ensure_ray, find_ray, is_aliv
 from kairay.local.serve import Serve, ServeClient
 from kairay.local.state import StateDir
 
+JOB_SECONDS = 20.0
+"""Until a job that was asked to end has ended; Ray kills it after three."""
+
+APP_SECONDS = 60.0
+"""Until an application that was deleted has gone; it may finish requests first."""
+
+POLL_SECONDS = 0.5
+
 REVISION = "dev.kairay.revision"
 """Annotation of an adapter: the revision that it answers."""
 
@@ -157,3 +165,36 @@ class LocalMachine:
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
         time.sleep(seconds)
+
+
+def is_idle(machine: Machine, ray: RayInstance) -> bool:
+    """Whether an instance neither serves nor has a job at work; one that has died is idle."""
+    if not machine.is_alive(ray):
+        return True
+    return not machine.serve(ray).read().applications and not machine.jobs(ray).active()
+
+
+def delete_app(name: str, ray: RayInstance, machine: Machine) -> bool:
+    """Remove an application and wait until it has gone; False when it was not there."""
+    serve = machine.serve(ray)
+    if name not in serve.read().applications:
+        return False
+    serve.delete(name)
+    deadline = machine.now() + APP_SECONDS
+    while name in serve.read().applications and machine.now() < deadline:
+        machine.sleep(POLL_SECONDS)
+    return True
+
+
+def end_job(job_id: str, ray: RayInstance, machine: Machine) -> bool:
+    """Stop a job and wait until it has ended; False when it was not at work."""
+    jobs = machine.jobs(ray)
+    info = jobs.find(job_id)
+    if info is None or not info.status.is_active:
+        return False
+    jobs.stop(job_id)
+    deadline = machine.now() + JOB_SECONDS
+    while info is not None and info.status.is_active and machine.now() < deadline:
+        machine.sleep(POLL_SECONDS)
+        info = jobs.find(job_id)
+    return True

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from kairay.errors import DataError, InputError
-from kairay.names import adapter_tag
 from kairay.ray import serve_config, train_job
 from kairay.ray.target import JobPlaces, ServedAdapter
 from kairay.registry.reference import ArtifactReference, LayoutReference, RemoteReference
@@ -31,16 +30,14 @@ class TuningPlaces:
     job: JobPlaces
     output: LayoutReference | RemoteReference
     kept: LayoutReference
-    """Our own copy of the adapter, one tag for each revision."""
+    """Our own copy of the adapter, a layout for each revision."""
     files: Path | None
     """Folder for the adapter's plain files; None when the output is a registry."""
     data_image: str | None
     """Image that `job.data` is filled from."""
 
 
-def find_tuning_places(
-    workspace: Workspace, base_dir: Path, state: Path, name_of_run: str, revised: str
-) -> TuningPlaces:
+def find_tuning_places(workspace: Workspace, base_dir: Path, state: Path, name_of_run: str) -> TuningPlaces:
     """Resolve `tuning.input` and `tuning.output`; DataError when the data is not there, InputError else."""
     tuning = workspace.tuning
     assert tuning is not None
@@ -65,7 +62,7 @@ def find_tuning_places(
             storage=str(state / "runs" / name_of_run),
         ),
         output=output,
-        kept=LayoutReference(path=state / "adapters", tag=adapter_tag(name, revised)),
+        kept=LayoutReference(path=state / "adapters" / name_of_run, tag=name),
         files=output.path / ADAPTER_FOLDER if isinstance(output, LayoutReference) else None,
         data_image=image,
     )

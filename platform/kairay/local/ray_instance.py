@@ -25,7 +25,7 @@ from kairay.local.dashboard import Dashboard
 from kairay.local.ports import LOOPBACK, check_port, free_ports
 from kairay.local.processes import end_instance, find_marked, find_process, spawn_detached
 from kairay.local.ray_command import RayPorts, prepend_path, start_command, start_environment
-from kairay.local.state import LOCK_SECONDS, RayRecord, StateDir
+from kairay.local.state import LOCK_SECONDS, RAY, RayRecord, StateDir
 
 START_SECONDS = 120.0
 """Until the dashboard answers: 5 s on two quiet cores, a minute on busy ones."""
@@ -79,7 +79,7 @@ def ensure_ray(
     """
     if address is not None:
         return join_foreign(address, serve_port=serve_port)
-    with state.lock("ray", wait=LOCK_SECONDS):
+    with state.lock(RAY, wait=LOCK_SECONDS):
         record = state.load_ray()
         if record is not None:
             if _leader(record) is not None:
@@ -108,7 +108,7 @@ def is_alive(state: StateDir, ray: RayInstance) -> bool:
 
 def stop_ray(state: StateDir) -> bool:
     """End our instance and remove its folder; False when none ran. Returns when no process of it is left."""
-    with state.lock("ray", wait=LOCK_SECONDS):
+    with state.lock(RAY, wait=LOCK_SECONDS):
         record = state.load_ray()
         if record is None:
             return False

@@ -11,7 +11,7 @@ import contextlib
 from pathlib import Path
 
 from kairay.errors import InputError, JobFailedError, KairayError
-from kairay.local.machine import LocalMachine, Machine
+from kairay.local.machine import LocalMachine, Machine, is_idle
 from kairay.local.places import (
     ConfigMaps,
     find_adapters,
@@ -88,9 +88,7 @@ class _Run:
         self._tuning: TuningRun | None = None
         adapters, default = find_adapters(workspace, base_dir), None
         if workspace.tuning is not None:
-            places = find_tuning_places(
-                workspace, base_dir, state.root, run_name(plan.workspace, revision), revision
-            )
+            places = find_tuning_places(workspace, base_dir, state.root, run_name(plan.workspace, revision))
             self._tuning = TuningRun(
                 plan, places, find_parameters(workspace, config_maps),
                 revision=revision, state=state, machine=machine, reporter=reporter, options=options,
@@ -137,11 +135,11 @@ class _Run:
         kept = published = None
         job = service = None
         if tuning is not None:
+            # The job first: one that ends between two looks has pushed its adapter before the second.
+            job = tuning.find_job(self._record, ray) if ray is not None else None
             kept, published = tuning.find_kept(), tuning.find_published()
             if kept and published:
                 self._record = tuning.note_adapter(self._record, published)
-            if ray is not None and not (kept and published):
-                job = tuning.find_job(self._record, ray)
         if self._service is not None and ray is not None and (tuning is None or (kept and published)):
             service = self._service.observe(self._record, ray)
         failed = self._record.outcome is Outcome.FAILED and not self._record.retryable
@@ -153,7 +151,8 @@ class _Run:
             failed_before=failed and not self._options.retry,
             ray=ray is not None,
             job=job.status if job else None,
-            followed=tuning is not None and tuning.followed is not None,
+            awaited=tuning is not None and tuning.submitted and not tuning.ended,
+            ended=tuning is not None and tuning.ended,
             app=service.app.status if service and service.app else None,
             app_is_current=service is not None and service.is_current,
             answers=service is not None and service.answers,
@@ -223,7 +222,8 @@ class _Run:
         elif step is Step.WAIT_SERVE:
             service.wait(self._record, ray)
         else:
-            raise service.fail(self._record, seen)
+            self._record, error = service.fail(self._record, seen)
+            raise error
 
     def _result(self, service: ServiceState | None) -> RunResult:
         serves = self._service if service is not None else None
@@ -246,7 +246,11 @@ class _Run:
         ray = self._ray
         if ray is not None:
             with contextlib.suppress(KairayError):
-                if stop_job and self._tuning is not None and self._tuning.followed is not None:
+                if (
+                    stop_job
+                    and self._tuning is not None
+                    and (self._tuning.submitted or self._tuning.followed)
+                ):
                     self._reporter.note(
                         "stopping the tuning job; `kairay run` goes on from its last checkpoint"
                     )
@@ -271,13 +275,6 @@ class _Run:
             return
         self._machine.stop_ray()
         self._ray = None
-
-
-def is_idle(machine: Machine, ray: RayInstance) -> bool:
-    """Whether an instance neither serves nor has a job at work; one that has died is idle."""
-    if not machine.is_alive(ray):
-        return True
-    return not machine.serve(ray).read().applications and not machine.jobs(ray).active()
 
 
 def _take_up(

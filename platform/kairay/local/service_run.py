@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kairay.errors import HostError, JobFailedError, TransientError
-from kairay.local.machine import Machine
+from kairay.local.machine import Machine, delete_app
 from kairay.local.ray_instance import RayInstance
 from kairay.local.report import Reporter
 from kairay.local.result import RunOptions
@@ -19,9 +19,6 @@ from kairay.names import ray_service_name
 from kairay.plan import Plan
 from kairay.ray.serve_config import serve_config
 from kairay.ray.target import LOCAL, ServedAdapter, ServicePlace
-
-DELETE_SECONDS = 60.0
-"""Until an application that is in the way has gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,20 +128,17 @@ class ServiceRun:
                 )
             self._machine.sleep(self._options.poll_seconds)
 
-    def fail(self, record: WorkspaceRecord, seen: ServiceState) -> JobFailedError:
+    def fail(self, record: WorkspaceRecord, seen: ServiceState) -> tuple[WorkspaceRecord, JobFailedError]:
         """Record why Serve gave up; the error to raise."""
         reason = (seen.app.message if seen.app else "") or "Serve gives no reason"
         error = JobFailedError(f"the model cannot be served: {reason}", reason="ServingFailed")
-        self._state.save(record.model_copy(update={"application": None, "message": str(error)}))
-        return error
+        record = record.model_copy(update={"application": None, "message": str(error)})
+        self._state.save(record)
+        return record, error
 
     def delete(self, ray: RayInstance) -> None:
         """Remove the application and wait until it has gone."""
-        serve = self._machine.serve(ray)
-        serve.delete(self._name)
-        deadline = self._machine.now() + DELETE_SECONDS
-        while self._name in serve.read().applications and self._machine.now() < deadline:
-            self._machine.sleep(self._options.poll_seconds)
+        delete_app(self._name, ray, self._machine)
 
 
 def _choose_route(name: str, info: ServeInfo, recorded: str | None) -> str:

@@ -22,6 +22,9 @@ from pydantic.alias_generators import to_camel
 
 from kairay.errors import HostError, InputError
 
+RAY = "ray.instance"
+"""What the instance is locked by; no Workspace has a dot in its name."""
+
 LOCK_SECONDS = 180.0
 """How long one command waits for another that starts or stops Ray."""
 
@@ -127,11 +130,6 @@ class StateDir:
         """The token of our Ray instance (0600)."""
         return self.root / "ray-token"
 
-    @property
-    def adapters(self) -> Path:
-        """OCI image layout with a copy of every adapter; serving reads from here."""
-        return self.root / "adapters"
-
     def folder(self, name: str) -> Path:
         """A private folder inside the state (logs, runs, jobs), made if it is not there."""
         path = self.root / name
@@ -202,7 +200,7 @@ class StateDir:
 
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
-        """Hold `name` against other commands; HostError when another holds it longer than `wait` seconds."""
+        """Hold a Workspace, or RAY, against other commands; HostError when another has it after `wait` seconds."""
         path = self.folder("locks") / name
         with path.open("a+", encoding="utf-8") as file:
             deadline = time.monotonic() + wait
@@ -220,7 +218,7 @@ class StateDir:
             yield
 
     def _record_path(self, name: str) -> Path:
-        if Path(name).name != name or name.startswith("."):
+        if not name or Path(name).name != name or name.startswith("."):
             raise InputError(f"{name!r} is not the name of a Workspace")
         return self.root / "workspaces" / f"{name}.json"
 

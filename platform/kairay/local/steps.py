@@ -43,8 +43,10 @@ class Observed:
     """A Ray instance is at hand."""
     job: JobStatus | None = None
     """The last job of this revision; None: Ray knows of none."""
-    followed: bool = False
-    """This run submitted that job or waited for it."""
+    awaited: bool = False
+    """This run submitted a job and has not waited for its end yet."""
+    ended: bool = False
+    """This run has waited for that job's end."""
     app: AppStatus | None = None
     app_is_current: bool = False
     """What is deployed is what this revision asks for."""
@@ -64,13 +66,13 @@ def next_step(seen: Observed) -> Step:
 
 
 def _towards_adapter(seen: Observed) -> Step:
+    if seen.awaited or (seen.job is not None and seen.job.is_active):
+        return Step.WAIT_TUNE
     if seen.kept:
         return Step.PUBLISH
     if seen.published:
         return Step.KEEP
-    if seen.job is not None and seen.job.is_active:
-        return Step.WAIT_TUNE
-    if seen.followed:
+    if seen.ended:
         return Step.FAIL_TUNE
     if seen.failed_before:
         return Step.REFUSE

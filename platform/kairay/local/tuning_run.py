@@ -9,7 +9,7 @@ from typing import Any
 
 from kairay.errors import HostError, JobFailedError, TransientError
 from kairay.local.jobs import JobInfo, Jobs, JobStatus, job_error, last_word
-from kairay.local.machine import FoundAdapter, Machine
+from kairay.local.machine import FoundAdapter, Machine, end_job
 from kairay.local.places import TuningPlaces
 from kairay.local.progress import TuningProgress
 from kairay.local.ray_instance import RayInstance
@@ -20,9 +20,6 @@ from kairay.names import adapter_tag, run_name
 from kairay.plan import Plan
 from kairay.ray.target import LOCAL
 from kairay.ray.train_job import job_request, tune_config
-
-STOP_SECONDS = 20.0
-"""Until a job that was asked to end has ended; Ray kills it after three."""
 
 FIGURES = ("steps", "loss", "tokensPerSecond", "trainingSeconds", "resumedFrom", "peakBytes")
 """What is kept of a job's result line."""
@@ -51,8 +48,16 @@ class TuningRun:
         self._machine = machine
         self._reporter = reporter
         self._options = options
-        self.followed: JobInfo | None = None
-        """The job that this run submitted or waited for, as it was last seen."""
+        self._end: JobInfo | None = None
+        self.submitted = False
+        """This run gave Ray a job, or was about to."""
+        self.followed = False
+        """This run waits for a job, or has."""
+
+    @property
+    def ended(self) -> bool:
+        """This run has waited for its job's end."""
+        return self._end is not None
 
     def find_kept(self) -> FoundAdapter | None:
         """Our copy of this revision's adapter."""
@@ -73,7 +78,7 @@ class TuningRun:
         attempt = record.attempt + 1
         if record.superseded is not None:
             self._reporter.note(f"ending {record.superseded}, the job of an earlier revision")
-            self._end(record.superseded, self._machine.jobs(ray))
+            end_job(record.superseded, ray, self._machine)
         if self.places.data_image is not None:
             self._reporter.stage(f"fetching the data of {self.places.data_image}")
             self._machine.unpack(self.places.data_image, Path(self.places.job.data[0]))
@@ -86,13 +91,13 @@ class TuningRun:
         record = record.model_copy(
             update={
                 "attempt": attempt, "job_id": request["submission_id"], "outcome": Outcome.NONE,
-                "message": "", "ray": ray.instance, "superseded": None,
+                "message": "", "ray": ray.instance, "superseded": None, "training": {},
             }
         )  # fmt: skip
         self._state.save(record)
         self._reporter.stage(f"tuning {self._plan.preset} by {self._plan.method}")
         # Set before the call: interrupted in the middle of it, the job may be there all the same.
-        self.followed = JobInfo(id=request["submission_id"], status=JobStatus.PENDING)
+        self.submitted = True
         self._machine.jobs(ray).submit(request)
         return record
 
@@ -100,33 +105,33 @@ class TuningRun:
         """Wait for the job's end and report its progress; keeps its log and figures. HostError when Ray is gone."""
         jobs = self._machine.jobs(ray)
         assert record.job_id is not None
-        if self.followed is None:
+        if not self.submitted:
             self._reporter.stage(f"following the job {record.job_id}, which is at work already")
-            self.followed = JobInfo(id=record.job_id, status=JobStatus.RUNNING)
+        self.followed = True
         try:
-            self.followed = self._wait(record.job_id, jobs, ray)
+            self._end = self._wait(record.job_id, jobs, ray)
         except HostError as error:
             self._state.save(record.model_copy(update={"outcome": Outcome.STOPPED, "message": error.message}))
             raise
         log = self._keep_log(record.job_id, jobs)
-        if self.followed.status is JobStatus.SUCCEEDED:
+        if self._end.status is JobStatus.SUCCEEDED:
             record = self._with_figures(record, log)
             self._state.save(record)
         return record
 
     def fail(self, record: WorkspaceRecord) -> JobFailedError | Exception:
         """Record why the followed job gave no adapter; the error to raise."""
-        assert self.followed is not None
-        path = self._state.job_log(self.followed.id)
+        assert self._end is not None
+        path = self._state.job_log(self._end.id)
         log = path.read_text("utf-8", errors="replace") if path.exists() else ""
-        if self.followed.status is JobStatus.SUCCEEDED:
+        if self._end.status is JobStatus.SUCCEEDED:
             error: Exception = JobFailedError(
                 f"the tuning job ended well, but no adapter of revision {self._revision} is at {self.places.output}"
                 f" (log: {path})"
             )
         else:
-            error = job_error(self.followed, log, str(path))
-        stopped = self.followed.status is JobStatus.STOPPED
+            error = job_error(self._end, log, str(path))
+        stopped = self._end.status is JobStatus.STOPPED
         self._state.save(
             record.model_copy(
                 update={
@@ -160,10 +165,9 @@ class TuningRun:
         """End the job if it is at work, wait until it has ended, keep its log."""
         if record.job_id is None or record.ray != ray.instance:
             return
-        jobs = self._machine.jobs(ray)
-        if not self._end(record.job_id, jobs):
+        if not end_job(record.job_id, ray, self._machine):
             return
-        self._keep_log(record.job_id, jobs)
+        self._keep_log(record.job_id, self._machine.jobs(ray))
         self._state.save(record.model_copy(update={"outcome": Outcome.STOPPED, "message": "stopped"}))
 
     def note_adapter(self, record: WorkspaceRecord, published: FoundAdapter) -> WorkspaceRecord:
@@ -172,18 +176,6 @@ class TuningRun:
         if record.adapter == adapter and record.outcome is Outcome.SUCCEEDED:
             return record
         return self._succeeded(record, adapter)
-
-    def _end(self, job_id: str, jobs: Jobs) -> bool:
-        """Stop a job and wait until it has ended; False when it was not at work."""
-        deadline = self._machine.now() + STOP_SECONDS
-        info = jobs.find(job_id)
-        if info is None or not info.status.is_active:
-            return False
-        jobs.stop(job_id)
-        while info is not None and info.status.is_active and self._machine.now() < deadline:
-            self._machine.sleep(self._options.poll_seconds)
-            info = jobs.find(job_id)
-        return True
 
     def _of_this_revision(self, reference: str) -> FoundAdapter | None:
         found = self._machine.find_adapter(reference)

@@ -32,8 +32,8 @@ _KEYS: Final[dict[str, str]] = {
     "applications": "name route_prefix import_path runtime_env args deployments logging_config",
     "applications.deployments": (
         "name num_replicas max_ongoing_requests max_queued_requests backpressure_config user_config"
-        " autoscaling_config graceful_shutdown_wait_loop_s graceful_shutdown_timeout_s"
-        " health_check_period_s health_check_timeout_s ray_actor_options placement_group_bundles placement_group_strategy"
+        " autoscaling_config graceful_shutdown_wait_loop_s graceful_shutdown_timeout_s health_check_period_s"
+        " health_check_timeout_s ray_actor_options placement_group_bundles placement_group_strategy"
         " max_replicas_per_node max_surge_percent rolling_update_percentage"
     ),
     "applications.deployments.autoscaling_config": (
