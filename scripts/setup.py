@@ -1,7 +1,7 @@
 """Set up `.venv` for one of the locked requirement sets: `python scripts/setup.py demo|dev|worker|…`.
 
-Needs Python >= 3.11 with venv and pip, and the package registries; nothing else. Runs on the standard library, because it
-runs before anything is installed. A second run finds the work done by comparing a hash and ends in milliseconds.
+Needs Python >= 3.11 with venv and pip, and the package registries; nothing else. Runs on the standard library, because
+it runs before anything is installed. A second run finds the work done by comparing a hash and ends in milliseconds.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def announce(name: str) -> None:
     )
     if free < disk + download:
         raise SetupError(
-            f"the disk of {ROOT} has {free:.1f} GB free and {disk + download:.1f} GB are needed; make room and try again"
+            f"the disk of {ROOT} has {free:.1f} GB free and {disk + download:.1f} GB are needed; make room, try again"
         )
 
 

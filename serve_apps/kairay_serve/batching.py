@@ -97,10 +97,13 @@ class Batcher:
 
     def fault(self) -> str | None:
         """Why no more tokens will come; None while they can."""
-        error = self._manager.background_thread_status.fatal_error
-        if error is not None:
+        status = self._manager.background_thread_status
+        if (error := status.fatal_error) is not None:
             return f"the engine of {self._name} died: {type(error).__name__}: {error}"
-        return None if self._manager.is_running() else f"the engine of {self._name} is not running"
+        # A dying thread refuses requests a moment before it says why.
+        if status.can_accept_new_requests() is None and self._manager.is_running():
+            return None
+        return f"the engine of {self._name} is not running"
 
     def waiting(self) -> int:
         """Requests that no forward pass has seen yet."""
@@ -141,11 +144,12 @@ class Batcher:
             sampling=sampling,
         )
         if accepted is None:
-            raise unavailable(self.fault() or f"the engine of {self._name} is stopping")
+            raise unavailable(f"the engine of {self._name} is not running")
 
     def _failure(self, error: str) -> ApiError:
-        fault = self.fault()
-        return unavailable(fault) if fault else ApiError(500, f"generating failed: {error}", kind=SERVER)
+        if self.fault():
+            return unavailable(f"the engine of {self._name} died: {error}")
+        return ApiError(500, f"generating failed: {error}", kind=SERVER)
 
     def _forget(self, request_id: str) -> None:
         router = self._manager.output_router

@@ -91,11 +91,10 @@ class _Reply:
             opening = await anext(pieces, "")
             events = self._events(first, opening, pieces, include_usage=include_usage)
             return StreamingResponse(events, media_type="text/event-stream")
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer.text()) for answer in answers]
+        texts = await asyncio.gather(*(answer.text() for answer in answers))
         choices = [
-            self._choice(at, task.result(), answer.finish_reason)
-            for at, (task, answer) in enumerate(zip(tasks, answers, strict=True))
+            self._choice(at, text, answer.finish_reason)
+            for at, (text, answer) in enumerate(zip(texts, answers, strict=True))
         ]
         return JSONResponse(self._document(self._kind, choices) | {"usage": _usage(answers)})
 

@@ -30,7 +30,7 @@ def tracked_texts() -> list[tuple[str, str]]:
 
 def test_no_file_names_a_machine_path_or_a_package_host() -> None:
     pattern = re.compile(
-        r"(?<![\w.])/(?:work|farm)/|https?://\S+\.(?:whl|tar\.gz)\b|(?:pypi|files\.python" r"hosted)\.org"
+        r"(?<![\w.])/(?:work|farm)/|https?://\S+\.(?:whl|tar\.gz)\b|(?:pypi|files\.pythonh" + r"osted)\.org"
     )
     assert [name for name, text in tracked_texts() if pattern.search(text)] == []
 

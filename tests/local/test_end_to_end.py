@@ -1,7 +1,7 @@
-"""The whole way, as a person goes it: `kairay run FILE` tunes the real small model on real Ray, keeps the adapter, serves.
+"""The whole way, as a person goes it: `kairay run FILE` tunes the real small model on real Ray and serves it.
 
-Every step goes through the command line or HTTP, in a state folder of its own, and the service is stopped at the end. One
-Ray instance serves the whole file.
+Every step goes through the command line or HTTP, in a state folder of its own, and the service is stopped at the end.
+One Ray instance serves the whole file.
 """
 
 from __future__ import annotations
@@ -61,6 +61,30 @@ data:
         max_steps: 14
         save_steps: 7
         seed: 0
+"""
+
+PEFT_GREEDY = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from pathlib import Path
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from kairay.presets import find_preset
+from kairay.registry.artifact import pull
+from kairay.registry.models import model_cache_dir, resolve_model
+
+layout, pulled, *questions = sys.argv[1:]
+pull(f"oci:{layout}:e2e", Path(pulled))
+preset = find_preset("smollm2-135m-instruct")
+base = resolve_model(preset, override=None, cache=model_cache_dir(), report=lambda _: None)
+tokenizer = AutoTokenizer.from_pretrained(pulled)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), pulled).eval()
+for question in questions:
+    chat = [{"role": "user", "content": question}]
+    x = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    y = model.generate(**x, max_new_tokens=32, do_sample=False)
+    print(tokenizer.decode(y[0, x["input_ids"].shape[1]:], skip_special_tokens=True).strip().replace("\\n", " "))
 """
 
 
@@ -159,35 +183,12 @@ def test_the_openai_client_works_unary_and_streaming(served: dict[str, object]) 
 def test_peft_gives_the_same_greedy_answers_with_the_adapter_pulled_from_the_layout(
     home: Home, served: dict[str, object], tmp_path: Path
 ) -> None:
-    code = f"""
-import sys, warnings
-warnings.simplefilter("ignore")
-from pathlib import Path
-from kairay.registry.artifact import pull
-from kairay.registry.models import model_cache_dir, resolve_model
-from kairay.presets import find_preset
-pull("oci:{home.folder}/adapter:e2e", Path("{tmp_path}/pulled"))
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-base = resolve_model(find_preset("smollm2-135m-instruct"), override=None, cache=model_cache_dir(), report=lambda _: None)
-tokenizer = AutoTokenizer.from_pretrained("{tmp_path}/pulled")
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), "{tmp_path}/pulled").eval()
-for question in {[q for q, _ in ROWS]!r}:
-    x = tokenizer.apply_chat_template([dict(role="user", content=question)], add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    y = model.generate(**x, max_new_tokens=32, do_sample=False)
-    print(tokenizer.decode(y[0, x["input_ids"].shape[1]:], skip_special_tokens=True).strip().replace(chr(10), " "))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=home.env, capture_output=True, text=True, check=False
-    )
+    greedy = [sys.executable, "-c", PEFT_GREEDY, str(home.folder / "adapter"), str(tmp_path / "pulled")]
+    questions = [q for q, _ in ROWS]
+    done = subprocess.run([*greedy, *questions], env=home.env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    ours = [
-        ask(served["url"], q, generate_kwargs={"max_new_tokens": 32, "do_sample": False})
-        .strip()
-        .replace("\n", " ")
-        for q, _ in ROWS
-    ]
+    short = {"max_new_tokens": 32, "do_sample": False}
+    ours = [ask(served["url"], q, generate_kwargs=short).strip().replace("\n", " ") for q in questions]
     assert done.stdout.strip().split("\n") == ours
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -16,10 +18,13 @@ import requests
 
 from kairay.errors import HostError
 from kairay.local import ray_instance
+from kairay.local.jobs import JobInfo, JobsClient, JobStatus, last_word
 from kairay.local.ports import free_ports
 from kairay.local.processes import MARK, find_marked
 from kairay.local.ray_instance import RayInstance, ensure_ray, env_exports, find_ray, stop_ray
+from kairay.local.serve import AppInfo, AppStatus, ServeClient
 from kairay.local.state import RayRecord, StateDir
+from kairay.ray.serve_config import _KEYS
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(300)]
 
@@ -93,6 +98,66 @@ def test_ray_job_submit_works_by_hand_after_kairay_env(ray: RayInstance, state: 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"python is {sys.executable}" in done.stdout
+
+
+def test_a_job_is_submitted_once_and_its_word_is_read(ray: RayInstance) -> None:
+    jobs = JobsClient(ray.dashboard)
+    script = 'print(\'noise\'); print(\'{"outcome": "Succeeded", "steps": 3}\')'
+    request = {"entrypoint": shlex.join(["python", "-c", script]), "submission_id": "kairay-demo-0a1b2c-1"}
+    assert jobs.submit(request) == jobs.submit(request) == "kairay-demo-0a1b2c-1"
+    assert wait_for_end(jobs, "kairay-demo-0a1b2c-1").status is JobStatus.SUCCEEDED
+    assert last_word(jobs.logs("kairay-demo-0a1b2c-1")).result == {"outcome": "Succeeded", "steps": 3}
+    assert jobs.find("nobody") is None
+    assert jobs.logs("nobody") == ""
+
+
+def test_a_job_that_fails_leaves_its_exit_code_and_one_that_is_stopped_did_not_succeed(
+    ray: RayInstance,
+) -> None:
+    jobs = JobsClient(ray.dashboard)
+    jobs.submit({"entrypoint": "exit 3", "submission_id": "fails"})
+    jobs.submit({"entrypoint": "sleep 600", "submission_id": "sleeps"})
+    failed = wait_for_end(jobs, "fails")
+    assert (failed.status, failed.exit_code) == (JobStatus.FAILED, 3)
+    assert "sleeps" in jobs.active()
+    jobs.stop("sleeps")
+    assert wait_for_end(jobs, "sleeps").status is JobStatus.STOPPED
+    jobs.stop("sleeps")
+    assert jobs.active() == []
+
+
+def test_applications_live_side_by_side_and_a_failure_gives_its_reason(
+    ray: RayInstance, tmp_path: Path
+) -> None:
+    (tmp_path / "served.py").write_text(SERVED)
+    serve = ServeClient(ray.dashboard)
+    deploy(serve, ray, "good", "served:app", "/", tmp_path)
+    wait_for_app(serve, "good")
+    deploy(serve, ray, "bad", "served:broken", "/bad", tmp_path)
+    bad = wait_for_app(serve, "bad")
+    assert (bad.status, bad.message) == (AppStatus.DEPLOY_FAILED, "ValueError: no such model")
+    assert requests.get(ray.serve_url, timeout=30).text == "hello"
+    serve.delete("bad")
+    wait_until(lambda: list(serve.read().applications) == ["good"])
+    serve.delete("good")
+    wait_until(lambda: serve.read().applications == {})
+
+
+def test_every_key_that_we_give_serve_is_one_of_the_installed_ray() -> None:
+    from ray.serve import config, schema
+
+    known = {
+        "": schema.ServeDeploySchema,
+        "http_options": schema.HTTPOptionsSchema,
+        "applications": schema.ServeApplicationSchema,
+        "applications.deployments": schema.DeploymentSchema,
+        "applications.deployments.autoscaling_config": config.AutoscalingConfig,
+        "applications.deployments.ray_actor_options": schema.RayActorOptionsSchema,
+        "applications.deployments.backpressure_config": config.BackpressureConfig,
+    }
+    assert known.keys() == _KEYS.keys()
+    for path, keys in _KEYS.items():
+        assert set(keys.split()) <= known[path].model_fields.keys(), path
 
 
 def test_stop_leaves_no_process_and_no_folder(ray: RayInstance, state: StateDir) -> None:
@@ -169,3 +234,47 @@ def wait_for_record(state: StateDir, child: subprocess.Popen[bytes]) -> RayRecor
         if record is not None and record.pid is not None:
             return record
     raise AssertionError(f"the start ended by itself: {child.communicate()[1].decode()}")
+
+
+SERVED = """
+from ray import serve
+
+@serve.deployment(ray_actor_options={"num_cpus": 0})
+class App:
+    async def __call__(self, request):
+        return "hello"
+
+app = App.bind()
+
+def broken(args: dict):
+    raise ValueError("no such model")
+"""
+
+
+def deploy(
+    serve: ServeClient, ray: RayInstance, name: str, import_path: str, route: str, folder: Path
+) -> None:
+    app = {
+        "name": name, "import_path": import_path, "route_prefix": route,
+        "runtime_env": {"env_vars": {"PYTHONPATH": str(folder)}},
+    }  # fmt: skip
+    http = {"host": "127.0.0.1", "port": ray.serve_port}
+    serve.deploy({"proxy_location": "HeadOnly", "http_options": http, "applications": [app]})
+
+
+def wait_for_app(serve: ServeClient, name: str) -> AppInfo:
+    wait_until(lambda: serve.read().applications[name].status is not AppStatus.DEPLOYING)
+    return serve.read().applications[name]
+
+
+def wait_for_end(jobs: JobsClient, job_id: str) -> JobInfo:
+    wait_until(lambda: (info := jobs.find(job_id)) is not None and not info.status.is_active)
+    info = jobs.find(job_id)
+    assert info is not None
+    return info
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Poll; pytest's time-out ends a wait that has no end."""
+    while not holds():
+        time.sleep(0.2)

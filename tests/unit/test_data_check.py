@@ -214,7 +214,7 @@ GOOD = lines(chat())
         ("d.csv", b"text,text\na,b\n", "d.csv:1: names the column 'text' twice in its header"),
         ("d.csv", b"a,b\n1,2\n1,2\n", "d.csv: has no columns to train on: found a, b; accepted are"),
         ("d.jsonl", GOOD + lines({"text": "a"}), "d.jsonl:2: is a text row, but the file began with messages rows (line 1); keep one format in a file"),  # noqa: E501
-        ("d.jsonl", lines({"question": "a"}), "d.jsonl:1: has no columns to train on: found question; accepted are"),  # noqa: E501
+        ("d.jsonl", lines({"question": "a"}), "d.jsonl:1: has no columns to train on: found question; accepted are"),
         ("d.txt", b"just words", "d.txt: is none of parquet, arrow, jsonl, json and csv"),
         ("d.parquet", b"just words", "d.parquet: is none of parquet, arrow, jsonl, json and csv, although its name ends with .parquet"),  # noqa: E501
         ("d.jsonl", b"\x1f\x8b\x08", "d.jsonl: is compressed with gzip; decompress it first"),
@@ -222,7 +222,7 @@ GOOD = lines(chat())
         ("d.parquet", b"version https://git-lfs.github.com/spec/v1\n", "d.parquet: is a Git LFS pointer, not the data; fetch"),  # noqa: E501
         ("d.parquet", b"PAR1 cut off here", "d.parquet: cannot be read as parquet, it may be cut off: "),
         ("d.arrow", b"ARROW1\0\0 cut off", "d.arrow: cannot be read as arrow, it may be cut off: "),
-        ("d.arrow", b"\xff\xff\xff\xff\x10\0\0\0 cut off", "d.arrow: cannot be read as arrow, it may be cut off: "),  # noqa: E501
+        ("d.arrow", b"\xff\xff\xff\xff\x10\0\0\0 cut off", "d.arrow: cannot be read as arrow, it may be cut off: "),
     ],
 )  # fmt: skip
 def test_a_broken_file_is_named_with_what_is_wrong(

@@ -14,8 +14,7 @@ from kairay.local.ports import check_port, free_ports, is_free
 from kairay.local.processes import MARK
 from kairay.local.progress import tuning_progress
 from kairay.local.ray_command import RayPorts, prepend_path, start_command, start_environment
-from kairay.local.ray_instance import env_exports, find_ray, stop_ray
-from kairay.local.ray_instance import last_word as last_log_line
+from kairay.local.ray_instance import env_exports, find_ray, last_line, stop_ray
 from kairay.local.serve import ServeClient
 from kairay.local.state import Outcome, RayRecord, StateDir, WorkKind, WorkspaceRecord
 
@@ -179,9 +178,9 @@ def test_a_port_in_use_names_its_holder_and_the_flag() -> None:
 
 def test_the_last_word_of_a_log_is_its_last_line_with_text(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert last_log_line(log) == "it left no word"
+    assert last_line(log) == "it left no word"
     log.write_text("Traceback\nValueError: no room\n\n")
-    assert last_log_line(log) == "ValueError: no room"
+    assert last_line(log) == "ValueError: no room"
 
 
 @pytest.mark.parametrize(

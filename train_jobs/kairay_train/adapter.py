@@ -1,4 +1,5 @@
-"""The adapter's files as values: collected from a trained model, completed by the driver, written as a folder."""
+"""The adapter's files as values: collected from a trained model, completed by the driver, written as a
+folder."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def write_adapter(
     chat_template: str | None,
     metadata: Mapping[str, Any],
 ) -> None:
-    """Fill `into` (an empty folder) with the adapter, the base model's tokenizer and chat template, and kairay.json.
+    """Fill `into` (an empty folder) with the adapter, the base model's tokenizer and chat template, and
+    kairay.json.
 
     `base_model` is the hub id that adapter_config.json names; `chat_template` replaces the tokenizer's own.
     """

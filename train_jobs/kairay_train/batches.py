@@ -1,12 +1,12 @@
 """Batches of whole rows without padding, exact to the last bit of a row trained alone (up to rounding).
 
-Rows are laid end to end as one sequence. A prefix that all rows share (a chat template's system message) stands there
-once, and every row attends to it and to itself only, at the positions it would have alone: a causal model gives the
-prefix the same hidden states in each row, and gradients add up the same. Attention runs per row, so a pack costs no
-more attention than its rows.
+Rows are laid end to end as one sequence. A prefix that all rows share (a chat template's system message)
+stands there once, and every row attends to it and to itself only, at the positions it would have alone: a
+causal model gives the prefix the same hidden states in each row, and gradients add up the same. Attention
+runs per row, so a pack costs no more attention than its rows.
 
-Assumes a decoder whose attention goes through transformers' attention interface and that has no other mixing of
-positions; `supports` lists the architectures for which tests show it.
+Assumes a decoder whose attention goes through transformers' attention interface and that has no other mixing
+of positions; `supports` lists the architectures for which tests show it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _ARCHITECTURES = frozenset(
 class RowLayout:
     """Where the rows of a flat sequence of `prefix + rest` tokens are.
 
-    gather: (rows, longest) positions of each row's own tokens in the sequence, padded with any valid position.
+    gather: (rows, longest) positions of each row's own tokens in the sequence, padded with any valid
+    position.
     scatter: (rest,) for each token after the prefix its place in the flattened gather.
     """
 
@@ -50,7 +51,8 @@ def supports(config: PretrainedConfig) -> bool:
 
 
 def lay_out(rows: Sequence[Row], *, share_prefix: bool = True) -> dict[str, Any]:
-    """The batch of these rows: input_ids and position_ids (1, tokens), layout, and for the loss predict_at (targets,)
+    """The batch of these rows: input_ids and position_ids (1, tokens), layout, and for the loss predict_at
+    (targets,)
 
     with labels = shift_labels (1, targets): position predict_at[i] of the sequence predicts token labels[i].
     """
@@ -101,12 +103,13 @@ class FlatCollator:
         self._share_prefix = share_prefix
 
     def __call__(self, packs: Sequence[Mapping[str, int]]) -> dict[str, Any]:
+        """The batch of these packs' rows."""
         rows = [row for pack in packs for row in self._table.pack(pack["pack"])]
         return lay_out(rows, share_prefix=self._share_prefix)
 
 
 def rows_attention(
-    module: torch.nn.Module,
+    _module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -117,7 +120,8 @@ def rows_attention(
     sliding_window: int | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """transformers' attention function: query (1, heads, tokens, width), key and value (1, kv heads, tokens, width).
+    """transformers' attention function: query (1, heads, tokens, width), key and value (1, kv heads, tokens,
+    width).
 
     Without a layout the sequence is one row, as in plain causal attention.
     """
@@ -145,7 +149,7 @@ def rows_attention(
 
 def _rows(part: Tensor, index: Tensor, count: int, longest: int) -> Tensor:
     picked = part[0].index_select(1, index)
-    return picked.unflatten(1, (count, longest)).transpose(0, 1)
+    return picked.reshape(part.shape[1], count, longest, part.shape[3]).transpose(0, 1)
 
 
 def _causal(

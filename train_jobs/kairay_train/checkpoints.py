@@ -1,7 +1,7 @@
 """When checkpoints are taken, and how they reach the run's storage.
 
-A checkpoint is the Trainer's own folder (adapter, optimiser, scheduler, random states), handed to `ray.train.report`,
-which every worker calls at the same step: it is a barrier.
+A checkpoint is the Trainer's own folder (adapter, optimiser, scheduler, random states), handed to
+`ray.train.report`, which every worker calls at the same step: it is a barrier.
 """
 
 from __future__ import annotations
@@ -46,13 +46,17 @@ class ReportCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers'
         self._on_saved = on_saved
         self._last = clock()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> TrainerControl:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> TrainerControl:
         """Decide, alike on every worker, whether this step is saved."""
         due = state.global_step % self._interval == 0 or state.global_step >= state.max_steps
         control.should_save = due or self._agreed(self._clock() - self._last > LONGEST_INTERVAL)
         return control
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         """Report the folder that was just written; the first worker of each node carries it."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if torch.distributed.is_initialized():

@@ -51,8 +51,8 @@ def connected(config: TuneConfig) -> Iterator[None]:
 def await_resources(config: TuneConfig) -> None:
     """Return when all workers have room at the same time, or JobFailedError after gpuWaitSeconds.
 
-    One placement group asks for everything at once, so that no part of it is held while the rest is missing; on a
-    cluster that asks the autoscaler for the nodes.
+    One placement group asks for everything at once, so that no part of it is held while the rest is missing;
+    on a cluster that asks the autoscaler for the nodes.
     """
     bundle = {"CPU": float(config.cpus_per_worker)}
     if config.gpus_per_worker:

@@ -1,7 +1,7 @@
 """What one tuning run is asked to do: the JSON of `--config`, or the same built from flags.
 
-`TuneConfig` is the contract between Kairay's control side, which writes the file, and this job, which reads it. Numbers
-that a person left out are None here; `settings.resolve` fills them from the preset.
+`TuneConfig` is the contract between Kairay's control side, which writes the file, and this job, which reads
+it. Numbers that a person left out are None here; `settings.resolve` fills them from the preset.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class TuneConfig(BaseModel):
         return self
 
     def request_digest(self, data_digest: str) -> str:
-        """Six hex characters that name a run without a Workspace: what was asked for, and the data's content."""
+        """Six hex characters that name a run without a Workspace: what was asked for, and the data's
+        content."""
         asked = self.model_dump(mode="json", include={"preset", "model", "method", "output", "parameters"})
         canonical = json.dumps({**asked, "data": data_digest}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:6]

@@ -1,17 +1,17 @@
 """One tuning run from request to artifact: resolve, fetch, check, tokenise, train, push.
 
-Everything that can be wrong in a request or its data is found here, on a CPU, before a worker is asked for. A run whose
-revision is at the output already is finished; one that was begun is resumed.
+Everything that can be wrong in a request or its data is found here, on a CPU, before a worker is asked for. A
+run whose revision is at the output already is finished; one that was begun is resumed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -167,25 +167,22 @@ def _train(
             deepspeed=ZERO2 if config.deepspeed else None,
             table=ray.put(table),
         )
-        return train(job, group, show=ProgressLines(say, time.monotonic))
+        return train(job, group, show=ProgressLines(say))
 
 
 class ProgressLines:
     """Says how far a run is, every STEP_SHARE of it."""
 
-    def __init__(self, say: Say, clock: Callable[[], float]) -> None:
+    def __init__(self, say: Say) -> None:
         self._say = say
-        self._clock = clock
-        self._next = 0.0
         self._said = -1
 
     def __call__(self, progress: Progress) -> None:
         """Take one moment; most are not worth a line."""
-        if progress.ratio < self._next or progress.step == self._said:
-            return
-        self._said = progress.step
-        self._next = progress.ratio + STEP_SHARE if progress.ratio < 1 else 2.0
-        self._say(progress.line())
+        part = math.floor(progress.ratio / STEP_SHARE + 1e-6)
+        if part > self._said:
+            self._said = part
+            self._say(progress.line())
 
 
 def _metadata(

@@ -1,6 +1,8 @@
-"""The layers below the first LoRA layer give the same hidden states in every epoch: compute them once per row.
+"""The layers below the first LoRA layer give the same hidden states in every epoch: compute them once per
+row.
 
-Exact: those layers are frozen and have no dropout (checked), so a row's hidden states depend on the row alone.
+Exact: those layers are frozen and have no dropout (checked), so a row's hidden states depend on the row
+alone.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ CACHE_LIMIT = 512 * 2**20
 
 
 def can_cache(model: PreTrainedModel, first_layer: int, tokens: int) -> bool:
-    """Whether hidden states of this many tokens at the first tuned layer may be, and are worth being, kept."""
+    """Whether hidden states of this many tokens at the first tuned layer may be, and are worth being,
+    kept."""
     if first_layer == 0:
         return False
     config = model.config.get_text_config()
@@ -57,7 +60,8 @@ class FrozenLayers:
             self._layers[i] = _Skipped()
 
     def embed(self, row_indexes: Sequence[int], layout: RowLayout) -> Tensor:
-        """Hidden states (1, tokens, width) at the first tuned layer for a batch of these rows, in its layout."""
+        """Hidden states (1, tokens, width) at the first tuned layer for a batch of these rows, in its
+        layout."""
         missing = [index for index in row_indexes if index not in self._hidden]
         if missing:
             self._compute(missing)

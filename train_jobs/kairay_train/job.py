@@ -76,4 +76,5 @@ ZERO2: Mapping[str, object] = {
     "bf16": {"enabled": "auto"},
     "fp16": {"enabled": "auto"},
 }
-"""DeepSpeed's configuration for `deepspeed: zero2`: gradients and optimiser state are split over the workers."""
+"""DeepSpeed's configuration for `deepspeed: zero2`: gradients and optimiser state are split over the
+workers."""

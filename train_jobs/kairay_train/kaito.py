@@ -1,6 +1,7 @@
 """KAITO's `training_config.yaml`, key by key.
 
-What each key does is said in the tables of `kaito_keys`; a key or section that is in no table is an InputError.
+What each key does is said in the tables of `kaito_keys`; a key or section that is in no table is an
+InputError.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Sections:
 
 
 def read_sections(written: Mapping[str, object]) -> Sections:
-    """Type KAITO's sections, with or without the outer `training_config`; InputError names the first wrong key."""
+    """Type KAITO's sections, with or without the outer `training_config`; InputError names the first wrong
+    key."""
     outer = written.get("training_config", written)
     sections = _mapping(outer, "training_config")
     result = Sections()

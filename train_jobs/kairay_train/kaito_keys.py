@@ -1,8 +1,8 @@
 """The tables behind `kaito.read_sections`: one line for each key of KAITO's training sections.
 
-A key sets a setting of ours (`_sets`), goes to peft, bitsandbytes or the trainer under its own name (`_passes`), or is
-accepted because Kairay decides the matter (`_decided`, with the reason). Sources of the names: KAITO 0.12's cli.py,
-transformers 5 and TRL 1.
+A key sets a setting of ours (`_sets`), goes to peft, bitsandbytes or the trainer under its own name
+(`_passes`), or is accepted because Kairay decides the matter (`_decided`, with the reason). Sources of the
+names: KAITO 0.12's cli.py, transformers 5 and TRL 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from kairay_train.values import Reader, anything, flag, indexes, mapping, names,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """What happens to one key: `setting` names a field of Settings (or `columns.x`), `passed` hands it on, else `note` says who decides."""
+    """What happens to one key: `setting` names a field of Settings (or `columns.x`), `passed` hands it on,
+    else `note` says who decides."""
 
     read: Reader
     setting: str | None = None

@@ -1,7 +1,8 @@
 """The base model of a run and its LoRA layers.
 
-On a CPU the NF4 weights of small models are turned back into numbers once, after quantisation, instead of at every
-matrix product (they are frozen): the values are the same NF4-rounded ones bit for bit, only the storage differs.
+On a CPU the NF4 weights of small models are turned back into numbers once, after quantisation, instead of at
+every matrix product (they are frozen): the values are the same NF4-rounded ones bit for bit, only the storage
+differs.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def load_base(folder: Path, settings: Settings, device: Device, *, local_rank: i
 def lora_config(settings: Settings, layers: int) -> LoraConfig:
     """peft's configuration for a model with this many layers."""
     passed: dict[str, Any] = dict(settings.lora)
-    if settings.layers is not None and settings.layers < layers:
+    by_name = isinstance(settings.target_modules, tuple)  # peft takes no layers beside a pattern
+    if by_name and settings.layers is not None and settings.layers < layers:
         passed["layers_to_transform"] = list(range(layers - settings.layers, layers))
     targets = settings.target_modules
     for name in ("layers_to_transform", "modules_to_save", "exclude_modules", "layers_pattern"):
@@ -74,7 +76,8 @@ def first_tuned_layer(config: LoraConfig, layers: int) -> int:
 
 
 def dequantise(module: nn.Module, dtype: DataType) -> int:
-    """Replace this module's 4-bit linear layers by plain frozen ones of the same values; how many bytes they take.
+    """Replace this module's 4-bit linear layers by plain frozen ones of the same values; how many bytes they
+    take.
 
     Does nothing (0) when they would take more than DEQUANTISED_LIMIT.
     """

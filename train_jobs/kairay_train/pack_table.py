@@ -1,4 +1,5 @@
-"""Tokenised, packed rows as a handful of flat arrays: small, immutable, and copied to a worker without pickling lists."""
+"""Tokenised, packed rows as a handful of flat arrays: small, immutable, and copied to a worker without
+pickling lists."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackTable:
-    """Packs of whole rows. `row_starts` and `pack_starts` have one more entry than there are rows and packs."""
+    """Packs of whole rows. `row_starts` and `pack_starts` have one more entry than there are rows and
+    packs."""
 
     input_ids: Ints
     labels: Ints
@@ -103,7 +105,8 @@ def build_table(packs: Iterable[Packed]) -> PackTable:
 def shared_prefix(rows: Sequence[Row]) -> int:
     """Tokens that every row starts with and whose hidden states can be computed once.
 
-    The token after the prefix differs between rows, so none of them may be in the loss up to and including it.
+    The token after the prefix differs between rows, so none of them may be in the loss up to and including
+    it.
     """
     if len(rows) < 2:
         return 0

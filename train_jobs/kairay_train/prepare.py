@@ -30,7 +30,8 @@ class CheckedData:
 
 
 def check_data(config: TuneConfig, settings: Settings, into: Path) -> CheckedData:
-    """Bring the data here (downloads go to `into`) and read all of it; DataError names the first broken row."""
+    """Bring the data here (downloads go to `into`) and read all of it; DataError names the first broken
+    row."""
     names: dict[Path, str] = {}
     for source in config.data:
         url = "://" in source

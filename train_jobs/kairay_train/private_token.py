@@ -7,7 +7,8 @@ from collections.abc import MutableMapping
 
 
 def ensure_token(environment: MutableMapping[str, str]) -> None:
-    """Turn token authentication on for a Ray of our own; leave everything as it is when we belong to another."""
+    """Turn token authentication on for a Ray of our own; leave everything as it is when we belong to
+    another."""
     if environment.get("RAY_ADDRESS") or environment.get("RAY_AUTH_MODE"):
         return
     environment["RAY_AUTH_MODE"] = "token"

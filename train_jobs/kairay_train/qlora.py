@@ -1,8 +1,9 @@
 """Tune a preset on your data: `python -m kairay_train.qlora`.
 
-The same program is a Workspace's job (with --config, written by Kairay) and a person's (with flags, from a shell or by
-`ray job submit`). It prints progress on stderr and, as the last line of stdout, one JSON object: the adapter's
-reference and digest, or {"error": {"reason", "message"}}. Exit codes are those of `kairay.errors`; 130 when stopped.
+The same program is a Workspace's job (with --config, written by Kairay) and a person's (with flags, from a
+shell or by `ray job submit`). It prints progress on stderr and, as the last line of stdout, one JSON object:
+the adapter's reference and digest, or {"error": {"reason", "message"}}. Exit codes are those of
+`kairay.errors`; 130 when stopped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -34,11 +36,10 @@ class StoppedError(KairayError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one tuning job; the exit code."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
     try:
-        config = load_config(options.config) if options.config else _from_flags(options)
-        result = _tune(config)
+        with _stoppable():
+            config = load_config(options.config) if options.config else _from_flags(options)
+            result = _tune(config)
     except KairayError as error:
         _say(f"error: {error.message}")
         print(json.dumps({"error": {"reason": error.reason, "message": error.message}}), flush=True)  # noqa: T201
@@ -55,6 +56,17 @@ def _tune(config: TuneConfig) -> dict[str, Any]:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM (`ray job stop`) and Ctrl-C end the run in order: workers first."""
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:

@@ -80,6 +80,10 @@ def resolve(config: TuneConfig, preset: Preset) -> Settings:
     merged["compute_dtype"] = _dtype(config, merged.get("compute_dtype"), notes)
     if "layers_to_transform" in sections.lora:
         merged["layers"] = None
+        if isinstance(merged["target_modules"], str):
+            raise InputError(
+                "training config: LoraConfig.layers_to_transform needs target_modules as a list of names"
+            )
     _split_checkpoint_steps(merged)
     columns = {name.removeprefix("columns."): merged.pop(name) for name in [*merged] if "." in name}
     return Settings(
@@ -163,10 +167,11 @@ def _dtype(config: TuneConfig, asked: object, notes: list[str]) -> DataType:
     if asked is None or asked == "auto":
         return config.dtype
     wanted = DataType(str(asked).removeprefix("torch."))
-    if wanted is config.dtype or wanted is DataType.FLOAT32 or config.device is Device.CUDA:
-        # A T4 has no bf16 units: the plan's float16 stands, as float32 on a CPU does below.
-        if not (wanted is DataType.BFLOAT16 and config.dtype is DataType.FLOAT16):
-            return wanted
+    has_units = config.device is Device.CUDA and not (
+        wanted is DataType.BFLOAT16 and config.dtype is DataType.FLOAT16  # a T4
+    )
+    if wanted in (config.dtype, DataType.FLOAT32) or has_units:
+        return wanted
     notes.append(f"the machine computes in {config.dtype}, so {wanted} was not used")
     return config.dtype
 

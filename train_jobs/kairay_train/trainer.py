@@ -1,9 +1,4 @@
-"""The loop that every Ray Train worker runs: load, quantise, add LoRA, train, hand the adapter back.
-
-TRL's SFTTrainer drives the loop. On a CPU and with packing its loss is replaced by `RowsTrainer`'s: TRL scores every
-position against the vocabulary where there is no Triton, ours only the targets; see `batches` and `frozen_layers` for
-the rest. With packing off, or for an architecture that `batches` does not know, TRL's own path runs.
-"""
+"""The loop that every Ray Train worker runs: load, quantise, add LoRA, train, hand the adapter back."""
 
 from __future__ import annotations
 
@@ -14,8 +9,6 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +16,8 @@ import ray
 import ray.train
 import torch
 from datasets import Dataset
-from torch import Tensor
-from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedModel, TrainerCallback, TrainerState, set_seed
-from trl import SFTConfig, SFTTrainer
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+from transformers import AutoTokenizer, PreTrainedModel, set_seed
+from trl import SFTConfig
 
 from kairay_train.adapter import collect_adapter
 from kairay_train.batches import ROWS_ATTENTION, FlatCollator
@@ -35,17 +25,18 @@ from kairay_train.checkpoints import ReportCheckpoints, checkpoint_interval
 from kairay_train.config import DataType, Device
 from kairay_train.frozen_layers import FrozenLayers, can_cache
 from kairay_train.job import Fault, Trained, WorkerJob
-from kairay_train.metrics import Progress, ProgressGauges, ray_gauges
+from kairay_train.meter import Meter
 from kairay_train.model import dequantise, first_tuned_layer, load_base, lora_config
 from kairay_train.pack_table import PackTable
 from kairay_train.settings import Settings, total_steps
+from kairay_train.sft import PlainTrainer, RowsTrainer, TrlCollator
 
 
 def train_worker(job: WorkerJob) -> Trained | Fault | None:
     """Ray Train's loop; the first worker's result is the run's.
 
-    What a lone worker's own process cannot do is a Fault and ends the run; among several, an error may be the echo of a
-    lost one, so it is raised and Ray Train tries again.
+    What a lone worker's own process cannot do is a Fault and ends the run; among several, an error may be the
+    echo of a lost one, so it is raised and Ray Train tries again.
     """
     if ray.train.get_context().get_world_size() > 1:
         return _train(job)
@@ -62,6 +53,8 @@ def _train(job: WorkerJob) -> Trained | None:
     shared = context.get_local_world_size() > 1
     with tempfile.TemporaryDirectory(prefix="kairay-") as alone, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice of libraries to us, not to the person who waits
+        if context.get_world_size() == 1:
+            _forget_group()
         folder = _shared_folder(job.run) if shared else Path(alone)
         run = _TrainingRun(job, folder, context.get_world_size(), context.get_local_rank())
         checkpoint = ray.train.get_checkpoint()
@@ -74,6 +67,12 @@ def _train(job: WorkerJob) -> Trained | None:
         if shared and context.get_local_rank() == 0:
             shutil.rmtree(folder, ignore_errors=True)
         return result
+
+
+def _forget_group() -> None:
+    """A lone worker needs no DistributedDataParallel; accelerate would see these variables and wrap the model."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)
 
 
 def _fault(error: Exception) -> Fault:
@@ -108,13 +107,15 @@ class _TrainingRun:
             _plain_weights(model, settings, self.first_layer) if job.device is Device.CPU else 0
         )
         total = total_steps(len(table), world, settings)
-        self.meter = _Meter(job, table, world, total)
-        self.trainer = _make_trainer(rows)(
+        self.meter = Meter(job, table, world, total)
+        self.trainer = (RowsTrainer if rows else PlainTrainer)(
             model=model,
             args=_arguments(job, folder, total),
             train_dataset=Dataset.from_dict({"pack": list(range(len(table)))}),
             processing_class=tokenizer,
-            data_collator=_collator(job, table, rows, tokenizer.pad_token_id or tokenizer.eos_token_id),
+            data_collator=FlatCollator(table)
+            if rows
+            else TrlCollator(table, _pad_token(tokenizer), flat=settings.packing),
             peft_config=lora,
             callbacks=[
                 self.meter,
@@ -123,8 +124,8 @@ class _TrainingRun:
                 ),
             ],
         )
-        if settings.dtype is DataType.FLOAT32:
-            _in_float32(self.trainer.model)  # TRL turns QLoRA adapters to bfloat16
+        if job.device is Device.CPU or settings.dtype is DataType.FLOAT32:
+            _in_float32(self.trainer.model)  # TRL made QLoRA adapters bfloat16
         if self.first_layer:
             self.trainer.frozen = FrozenLayers(model, self.first_layer, table)
         gc.collect()
@@ -148,72 +149,14 @@ def _plain_weights(model: PreTrainedModel, settings: Settings, first_layer: int)
     return sum(dequantise(layer, settings.dtype) for layer in layers[first_layer:])
 
 
+def _pad_token(tokenizer: Any) -> int:
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
 def _in_float32(model: torch.nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-
-
-class RowsTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
-    """SFTTrainer for flat batches of rows: scores the targets only, and skips layers whose work is done."""
-
-    frozen: FrozenLayers | None = None
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
-    ) -> Tensor:
-        """Mean negative log-likelihood over the targets of the whole optimiser step."""
-        assert not return_outputs
-        inputs = dict(inputs)
-        targets = inputs.pop("shift_labels")[0]
-        del inputs["labels"]
-        rows = inputs.pop("row_indexes")
-        if self.frozen is not None:
-            inputs["inputs_embeds"] = self.frozen.embed(rows, inputs["layout"])
-            del inputs["input_ids"]
-        logits = model(**inputs, logits_to_keep=inputs.pop("predict_at"), use_cache=False).logits[0]
-        count = torch.as_tensor(len(targets) if num_items_in_batch is None else num_items_in_batch)
-        loss = functional.cross_entropy(logits.float(), targets, reduction="sum") / count.clamp(min=1)
-        # Trainer's count is over all workers, and their gradients are averaged.
-        return loss * self.accelerator.num_processes if num_items_in_batch is not None else loss
-
-    def create_model_card(self, *_: object, **__: object) -> None:
-        """No README beside a checkpoint."""
-
-
-class PlainTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's own loss."""
-
-    def create_model_card(self, *_: object, **__: object) -> None:
-        """No README beside a checkpoint."""
-
-
-def _make_trainer(rows: bool) -> type[RowsTrainer] | type[PlainTrainer]:
-    return RowsTrainer if rows else PlainTrainer
-
-
-def _collator(job: WorkerJob, table: PackTable, rows: bool, pad: int) -> Any:
-    if rows:
-        return FlatCollator(table)
-    return _TrlCollator(table, pad, flat=job.settings.packing)
-
-
-class _TrlCollator:
-    """Numbers of packs -> TRL's batch, padded or flat with positions that start again at each row."""
-
-    def __init__(self, table: PackTable, pad: int, *, flat: bool) -> None:
-        self._table = table
-        self._collate = DataCollatorForLanguageModeling(pad_token_id=pad, padding_free=flat)
-
-    def __call__(self, packs: Sequence[Mapping[str, int]]) -> Any:
-        rows = [row for pack in packs for row in self._table.pack(pack["pack"])]
-        return self._collate(
-            [{"input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()} for row in rows]
-        )
 
 
 def _arguments(job: WorkerJob, folder: Path, total: int) -> SFTConfig:
@@ -248,60 +191,6 @@ def _arguments(job: WorkerJob, folder: Path, total: int) -> SFTConfig:
         "deepspeed": None if job.deepspeed is None else dict(job.deepspeed),
     }
     return SFTConfig(**{**options, **settings.trainer})
-
-
-class _Meter(TrainerCallback):  # type: ignore[misc]
-    """Measures the run and shows it: gauges here, the driver through the watcher."""
-
-    def __init__(self, job: WorkerJob, table: PackTable, world: int, total: int) -> None:
-        per_step = job.settings.micro_batch * job.settings.accumulation * world
-        self._tokens_per_step = table.tokens / max(1, len(table)) * min(per_step, len(table))
-        self._total = total
-        self._watcher = job.watcher
-        self._gauges = ProgressGauges(ray_gauges(), workspace=job.workspace, run=job.run)
-        self._began = time.monotonic()
-        self._first_step = 0
-        self._loss: float | None = None
-        self._first = ray.train.get_context().get_world_rank() == 0
-
-    def progress(self, state: TrainerState) -> Progress:
-        """Where the run is."""
-        elapsed = time.monotonic() - self._began
-        done = state.global_step - self._first_step
-        return Progress(
-            step=state.global_step,
-            total_steps=self._total,
-            epoch=float(state.epoch or 0.0),
-            loss=self._loss,
-            tokens_per_second=done * self._tokens_per_step / elapsed if elapsed > 0 else 0.0,
-            elapsed=elapsed,
-            resumed_from=self._first_step or None,
-        )
-
-    def on_train_begin(self, args: object, state: TrainerState, control: object, **_: object) -> None:
-        """The clock starts with the first batch, not with the imports."""
-        self._began = time.monotonic()
-        self._first_step = state.global_step
-        self._show(state)
-
-    def on_log(
-        self, args: object, state: TrainerState, control: object, logs: Mapping[str, float], **_: object
-    ) -> None:
-        """Take the loss when the trainer has it."""
-        if "loss" in logs:
-            self._loss = float(logs["loss"])
-
-    def on_step_end(self, args: object, state: TrainerState, control: object, **_: object) -> None:
-        """Show every step."""
-        self._show(state)
-
-    def _show(self, state: TrainerState) -> None:
-        if not self._first:
-            return
-        progress = self.progress(state)
-        self._gauges.show(progress)
-        if self._watcher is not None:
-            self._watcher.show.remote(replace(progress))
 
 
 def _peak_bytes() -> int:

@@ -1,7 +1,7 @@
 """The one Ray task of a run: it holds `TorchTrainer.fit()`, and what the workers last said.
 
-It sits beside the driver and asks for no resources. When its node is lost Ray starts it again, and the same name and
-storage make Ray Train resume from the last checkpoint.
+It sits beside the driver and asks for no resources. When its node is lost Ray starts it again, and the same
+name and storage make Ray Train resume from the last checkpoint.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Readers of single configuration values: what a person wrote becomes a number, a flag or a word, or a ValueError.
+"""Readers of single configuration values: what a person wrote becomes a number, a flag or a word, or a
+ValueError.
 
-YAML 1.1 reads `2e-5` as text and people quote numbers, so numbers may come as text. A reader's message completes the
-sentence "<key> is ...".
+YAML 1.1 reads `2e-5` as text and people quote numbers, so numbers may come as text. A reader's message
+completes the sentence "<key> is ...".
 """
 
 from __future__ import annotations
@@ -17,17 +18,23 @@ def number(low: float, high: float = float("inf")) -> Reader:
     """A float from `low` to `high`, both allowed."""
 
     def read(value: object) -> float:
-        try:
-            if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-                raise ValueError
-            read_value = float(value)
-        except ValueError:
-            raise ValueError(f"{value!r}; a number is needed") from None
+        read_value = _float(value)
+        if read_value is None:
+            raise ValueError(f"{value!r}; a number is needed")
         if not low <= read_value <= high:
             raise ValueError(f"{value}; it must be between {low:g} and {high:g}")
         return read_value
 
     return read
+
+
+def _float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
 
 
 def whole(low: int) -> Reader:

@@ -43,9 +43,9 @@ def command(
 ) -> None:
     """Tune and serve the Workspace in FILE on this machine, without Kubernetes.
 
-    Takes the very file that `kubectl apply` takes. A tuning Workspace tunes, keeps its adapter and serves the tuned model;
-    an inference Workspace serves. Run again, it goes on where it was: what is done is not done twice. Ctrl-C stops tuning
-    at its last checkpoint.
+    Takes the very file that `kubectl apply` takes. A tuning Workspace tunes, keeps its adapter and serves the tuned
+    model; an inference Workspace serves. Run again, it goes on where it was: what is done is not done twice. Ctrl-C
+    stops tuning at its last checkpoint.
     """
     from kairay.cli.terminal import JsonReporter, TerminalReporter
 

@@ -64,10 +64,15 @@ class TerminalReporter:
 
     def _move_bar(self, progress: TuningProgress) -> None:
         if self._bar is None:
+            figures = TextColumn("{task.fields[line]}")
             self._bar = Progress(
-                SpinnerColumn(), TextColumn("tuning"), BarColumn(), TextColumn("{task.fields[line]}"), TimeElapsedColumn(),
-                console=self._console, transient=False,
-            )  # fmt: skip
+                SpinnerColumn(),
+                TextColumn("tuning"),
+                BarColumn(),
+                figures,
+                TimeElapsedColumn(),
+                console=self._console,
+            )
             self._bar.start()
             self._task = self._bar.add_task("tuning", total=max(progress.total_steps, 1), line="")
         assert self._task is not None

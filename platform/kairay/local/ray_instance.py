@@ -192,7 +192,7 @@ def _wait_ready(record: RayRecord, token: str, *, clock: Callable[[], float] = t
     deadline = clock() + START_SECONDS
     while True:
         if _leader(record) is None:
-            raise HostError(f"Ray did not start: {last_word(Path(record.log))}; its log is {record.log}")
+            raise HostError(f"Ray did not start: {last_line(Path(record.log))}; its log is {record.log}")
         try:
             # The agent answers for the raylet, and it is what starts jobs.
             if dashboard.call("GET", "/api/version").ok and agent.call("GET", "/api/local_raylet_healthz").ok:
@@ -204,7 +204,7 @@ def _wait_ready(record: RayRecord, token: str, *, clock: Callable[[], float] = t
         time.sleep(0.1)
 
 
-def last_word(log: Path) -> str:
+def last_line(log: Path) -> str:
     """The last line that a program left in its log."""
     try:
         lines = log.read_text("utf-8", errors="replace").splitlines()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from kairay.errors import InputError, KairayError
-from kairay.local.machine import LocalMachine, Machine, delete_app, end_job, is_idle
+from kairay.errors import InputError, KairayError, TransientError
+from kairay.local.machine import LocalMachine, Machine, delete_app, end_job
 from kairay.local.ray_instance import RayInstance
 from kairay.local.state import Outcome, StateDir, WorkspaceRecord
 from kairay.names import ray_service_name, run_name
@@ -23,11 +23,13 @@ def stop_workspace(
     if record is None:
         raise InputError(f"there is no Workspace {name} here; `kairay status` lists those that are")
     machine = machine or LocalMachine(state)
-    ray = machine.find_ray(record.address)
+    ray = _find_ray(record, machine)
     done = []
     if ray is not None and ray.instance == record.ray:
-        done += _stop_app(record, ray, machine) + _stop_job(state, record, ray, machine)
-    if ray is not None and ray.owned and is_idle(machine, ray):
+        # What ends with Ray need not be ended first: a replica takes its time over its last requests.
+        alone = ray.owned and not _others(record, ray, machine)
+        done += _stop_app(record, ray, machine, alone=alone) + _stop_job(state, record, ray, machine)
+    if ray is not None and ray.owned and not _others(record, ray, machine):
         machine.stop_ray()
         done.append("stopped Ray")
     if forget:
@@ -52,10 +54,26 @@ def stop_all(state: StateDir, *, forget: bool = False, machine: Machine | None =
     return done
 
 
-def _stop_app(record: WorkspaceRecord, ray: RayInstance, machine: Machine) -> list[str]:
-    if not delete_app(ray_service_name(record.name), ray, machine):
-        return []
-    return [f"{record.name} serves no more"]
+def _find_ray(record: WorkspaceRecord, machine: Machine) -> RayInstance | None:
+    try:
+        return machine.find_ray(record.address)
+    except TransientError:
+        # Somebody else's Ray that has gone took our application and job with it.
+        return None
+
+
+def _others(record: WorkspaceRecord, ray: RayInstance, machine: Machine) -> bool:
+    """Whether the instance serves or works for anybody else; one that has died does not."""
+    if not machine.is_alive(ray):
+        return False
+    apps = machine.serve(ray).read().applications.keys() - {ray_service_name(record.name)}
+    return bool(apps or set(machine.jobs(ray).active()) - {record.job_id})
+
+
+def _stop_app(record: WorkspaceRecord, ray: RayInstance, machine: Machine, *, alone: bool) -> list[str]:
+    name = ray_service_name(record.name)
+    there = name in machine.serve(ray).read().applications if alone else delete_app(name, ray, machine)
+    return [f"{record.name} serves no more"] if there else []
 
 
 def _stop_job(state: StateDir, record: WorkspaceRecord, ray: RayInstance, machine: Machine) -> list[str]:

@@ -71,7 +71,7 @@ class RegistrySession(oras.provider.Registry):  # type: ignore[misc]  # oras is 
         method: str = "GET",
         data: bytes | BinaryIO | None = None,
         headers: dict[str, str] | None = None,
-        json: None = None,  # noqa: ARG002  # oras' signature
+        json: None = None,  # oras' signature
         stream: bool = False,
     ) -> requests.Response:
         """One request, answered challenge included; the status is the caller's to judge."""
