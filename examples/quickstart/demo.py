@@ -54,8 +54,7 @@ def main() -> int:
     options = parser.parse_args()
     console = Console(highlight=False)
     if options.fresh:
-        kairay("stop", NAME, "--forget")
-        shutil.rmtree(HERE / "adapter", ignore_errors=True)
+        forget()
 
     console.rule("What it takes")
     kairay("plan", "--local", str(WORKSPACE))
@@ -89,6 +88,14 @@ def main() -> int:
     )
     say_what_next(console, url, tuned)
     return verdict(console, share_before, share_after)
+
+
+def forget() -> None:
+    """Leave nothing of an earlier run: its record, its service, its adapter."""
+    known = json.loads(kairay("status", "-o", "json", capture=True))
+    if any(workspace["name"] == NAME for workspace in known):
+        kairay("stop", NAME, "--forget")
+    shutil.rmtree(HERE / "adapter", ignore_errors=True)
 
 
 def kairay(*arguments: str, capture: bool = False) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
+from inspect import signature
 from typing import Any
 
 from jinja2 import TemplateError
@@ -42,8 +43,12 @@ class Served:
         """The conversation through the chat template, up to where the answer begins."""
         if not self.has_chat_template:
             raise invalid(f"{self.name} has no chat template; use /v1/completions", "messages")
+        render = self._loaded.tokenizer.apply_chat_template
+        reserved = sorted(set(request.chat_template_kwargs) & set(signature(render).parameters))
+        if reserved:  # such as chat_template itself: a client chooses values, never the program
+            raise invalid(f"chat_template_kwargs may not set {', '.join(reserved)}", "chat_template_kwargs")
         try:
-            encoded = self._loaded.tokenizer.apply_chat_template(
+            encoded = render(
                 [message.turn() for message in request.messages],
                 add_generation_prompt=True,
                 tokenize=True,

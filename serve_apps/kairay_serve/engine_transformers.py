@@ -16,15 +16,16 @@ from starlette.types import ASGIApp
 
 from kairay.errors import InputError
 from kairay_serve.answers import Served
-from kairay_serve.args import ChatArgs
+from kairay_serve.args import ChatArgs, Device
 from kairay_serve.batching import DEFAULT_BATCH_TOKENS, DEFAULT_PAGE_TOKENS, Batcher, CacheShape, cache_shape
 from kairay_serve.metrics import ServeMetrics
 from kairay_serve.openai_app import build_app
+from kairay_serve.packing import can_pack, pack_linears
 from kairay_serve.sampling import Sampling
 from kairay_serve.sources import adapter_folder, model_folder, say
 from kairay_serve.weights import LoadedModel, load_base
 
-_SETTINGS = {"pageTokens": DEFAULT_PAGE_TOKENS, "sharePages": True}
+_SETTINGS = {"pageTokens": DEFAULT_PAGE_TOKENS, "sharePages": True, "packWeights": True}
 
 
 class TransformersEngine:
@@ -90,6 +91,8 @@ class TransformersEngine:
                 source = adapter_folder(adapter.source, Path(scratch))
                 models.append(merge_adapter(base, source, name=adapter.name))
             say(f"merged {adapter.name}, {time.monotonic() - started:.1f} s from the beginning")
+        if self._settings["packWeights"] and args.device is Device.CPU and can_pack(base.model.dtype):
+            pack_linears(model.model for model in models)
         return models
 
     def _shape(self, base: LoadedModel) -> CacheShape:

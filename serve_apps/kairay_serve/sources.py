@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def adapter_folder(source: str, scratch: Path) -> Path:
 
         folder = scratch / "adapter"
         pull(ArtifactReference.parse(source), folder, credentials=None)
-    if not (folder / ADAPTER_CONFIG).is_file():
-        raise InputError(f"{source} is not a LoRA adapter: it has no {ADAPTER_CONFIG}")
+    _check_is_lora(folder / ADAPTER_CONFIG, source)
     return folder
+
+
+def _check_is_lora(config: Path, source: str) -> None:
+    try:
+        kind = json.loads(config.read_text("utf-8")).get("peft_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{source} is not a LoRA adapter: it has no readable {ADAPTER_CONFIG}") from error
+    if kind != "LORA":
+        raise InputError(f"{source} is a {kind} adapter; only LORA can be served")

@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=None)
     parser.add_argument("--page-tokens", type=int, default=None)
     parser.add_argument("--no-sharing", action="store_true")
+    parser.add_argument("--no-packing", action="store_true")
     parser.add_argument("--engine", default="transformers")
     asyncio.run(measure(parser.parse_args()))
 
@@ -106,7 +107,11 @@ def one_at_a_time(folder: Path, questions: list[str], tokens: int, threads: int)
 
 
 async def start(folder: Path, options: argparse.Namespace) -> tuple[ASGIApp, Engine]:
-    settings = {"pageTokens": options.page_tokens, "sharePages": False if options.no_sharing else None}
+    settings = {
+        "pageTokens": options.page_tokens,
+        "sharePages": False if options.no_sharing else None,
+        "packWeights": False if options.no_packing else None,
+    }
     args = ChatArgs.model_validate(
         {
             "name": "bench",

@@ -94,6 +94,24 @@ def test_an_adapter_for_another_model_is_refused_in_one_sentence(base: Any, tmp_
         merge_adapter(base, tmp_path, name="tuned")
 
 
+def test_packed_layers_give_the_same_logits_and_are_shared_between_models(base: Any, tmp_path: Path) -> None:
+    from kairay_serve.adapters import merge_adapter
+    from kairay_serve.packing import PackedLinear, can_pack, pack_linears
+
+    if not can_pack(torch.float32):
+        pytest.skip("this machine's torch has no packed linear layers")
+    write_adapter(base, tmp_path)
+    merged = merge_adapter(base, tmp_path, name="tuned")
+    ids = torch.arange(1, 9)[None]
+    expected = [base.model(ids).logits, merged.model(ids).logits]
+    # 7 matrices a layer and the head, and the one that the adapter changed.
+    assert pack_linears([base.model, merged.model]) == 2 * 7 + 1 + 1
+    assert torch.allclose(base.model(ids).logits, expected[0], atol=1e-5)
+    assert torch.allclose(merged.model(ids).logits, expected[1], atol=1e-5)
+    assert isinstance(base.model.lm_head, PackedLinear)
+    assert base.model.lm_head is merged.model.lm_head
+
+
 def test_draws_follow_the_softmax_within_top_k_and_top_p() -> None:
     from kairay_serve.sampler import drawn
     from kairay_serve.sampling import Sampling
@@ -124,6 +142,39 @@ def test_the_repetition_penalty_is_the_one_of_generate() -> None:
     scores, seen = torch.tensor([1.0, -1.0, 2.0, 0.5]), torch.tensor([0, 1, 1])
     expected = RepetitionPenaltyLogitsProcessor(1.3)(seen[None], scores[None].clone())[0]
     assert torch.allclose(penalised(scores, seen, 1.3), expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (None, "it has no readable adapter_config.json"),
+        ("[]", "no readable"),
+        ('{"peft_type": "IA3"}', "only LORA"),
+    ],
+)
+def test_what_is_no_lora_adapter_is_said(tmp_path: Path, config: str | None, sentence: str) -> None:
+    from kairay.errors import InputError
+    from kairay_serve.sources import adapter_folder
+
+    if config is not None:
+        (tmp_path / "adapter_config.json").write_text(config, "utf-8")
+    with pytest.raises(InputError, match=sentence):
+        adapter_folder(str(tmp_path), tmp_path / "scratch")
+
+
+def test_the_builder_is_typed_for_serve_and_sets_the_limits() -> None:
+    import inspect
+
+    from kairay_serve.args import ChatArgs
+    from kairay_serve.chat import build
+
+    # Serve validates args by this annotation, which must be the class itself and no string.
+    assert inspect.signature(build).parameters["args"].annotation is ChatArgs
+    names = {"name": "a", "preset": "p", "modelName": "m", "defaultModel": "m"}
+    sizes = {"contextLength": 1, "kvCacheBytes": 1, "maxOngoingRequests": 3, "maxQueuedRequests": 5}
+    deployment = build(ChatArgs.model_validate({**names, **sizes}))._bound_deployment
+    assert deployment.name == "Chat"
+    assert deployment.max_ongoing_requests > 3 + 5
 
 
 def shape(requests: int = 4) -> Any:

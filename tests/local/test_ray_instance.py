@@ -143,6 +143,7 @@ def test_applications_live_side_by_side_and_a_failure_gives_its_reason(
     wait_until(lambda: serve.read().applications == {})
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own schema uses pydantic in an old way
 def test_every_key_that_we_give_serve_is_one_of_the_installed_ray() -> None:
     from ray.serve import config, schema
 

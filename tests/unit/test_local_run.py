@@ -557,3 +557,13 @@ def test_the_next_step_follows_from_what_is_there(seen: dict[str, Any], step: St
 
 def press_ctrl_c() -> None:
     raise KeyboardInterrupt
+
+
+def test_edited_rows_are_another_revision_and_a_touched_file_is_not(world: World) -> None:
+    first = world.run()
+    (world.folder / "train.jsonl").touch()
+    assert world.run().tuned is False
+    (world.folder / "train.jsonl").write_text('{"text": "b"}\n')
+    second = world.run()
+    assert second.tuned is True
+    assert second.revision != first.revision

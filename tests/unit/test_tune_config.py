@@ -206,6 +206,7 @@ def run_main(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
             "TrainingArguments.num_train_epochs is 'many'; a number is needed",
         ),
         (("--config", "/nowhere.json"), "/nowhere.json: cannot be read"),
+        (("--config", "a.json", "--max-steps", "3"), "--config says everything; leave out --max-steps"),
     ],
 )
 def test_a_wrong_command_line_ends_with_one_json_error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,6 +33,7 @@ def connected(config: TuneConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level="WARNING")
     else:
@@ -41,7 +43,10 @@ def connected(config: TuneConfig) -> Iterator[None]:
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
+            _node_ip_address="127.0.0.1",
         )
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # Ray puts its own in their place
     try:
         yield
     finally:
@@ -59,7 +64,7 @@ def await_resources(config: TuneConfig) -> None:
         bundle["GPU"] = float(config.gpus_per_worker)
     group = placement_group([bundle] * config.workers, strategy="PACK")
     try:
-        _wait(group, config.gpu_wait_seconds)
+        ray.get(group.ready(), timeout=config.gpu_wait_seconds)
     except GetTimeoutError:
         wanted = ", ".join(f"{amount:g} {name}" for name, amount in bundle.items())
         raise JobFailedError(
@@ -69,10 +74,6 @@ def await_resources(config: TuneConfig) -> None:
         ) from None
     finally:
         remove_placement_group(group)
-
-
-def _wait(group: Any, seconds: float) -> None:
-    ray.get(group.ready(), timeout=seconds)
 
 
 def train(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 import ray.train
 from transformers import TrainerCallback, TrainerState
@@ -65,4 +64,4 @@ class Meter(TrainerCallback):  # type: ignore[misc]
         progress = self.progress(state)
         self._gauges.show(progress)
         if self._watcher is not None:
-            self._watcher.show.remote(replace(progress))
+            self._watcher.show.remote(progress)

@@ -38,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with _stoppable():
-            config = load_config(options.config) if options.config else _from_flags(options)
-            result = _tune(config)
+            result = _tune(_read_request(options))
     except KairayError as error:
         _say(f"error: {error.message}")
         print(json.dumps({"error": {"reason": error.reason, "message": error.message}}), flush=True)  # noqa: T201
@@ -146,8 +145,18 @@ _SECTION_FLAGS = {
 }
 
 
-def _from_flags(options: argparse.Namespace) -> TuneConfig:
+def _read_request(options: argparse.Namespace) -> TuneConfig:
     given = {name: value for name, value in vars(options).items() if value is not None}
+    path = given.pop("config", None)
+    if path is None:
+        return _from_flags(given)
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
+        raise InputError(f"--config says everything; leave out {names} or write it into {path}")
+    return load_config(path)
+
+
+def _from_flags(given: dict[str, Any]) -> TuneConfig:
     missing = [f"--{name}" for name in _FLAGS_WITHOUT_CONFIG if name not in given]
     if missing:
         raise InputError(f"{', '.join(missing)} missing: give them, or --config FILE; --help explains")

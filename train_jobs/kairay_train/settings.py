@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from kairay.errors import InputError
 from kairay.presets import Preset, TuningMethod
 from kairay_train.config import DataType, Device, TuneConfig
-from kairay_train.kaito import Sections, read_sections
+from kairay_train.kaito import read_sections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +185,3 @@ def _split_checkpoint_steps(merged: dict[str, object]) -> None:
     elif asked is not None:
         assert isinstance(asked, (int, float))
         merged["checkpoint_steps"] = int(asked)
-
-
-__all__ = ["Sections", "Settings", "resolve", "steps_per_epoch", "total_steps"]

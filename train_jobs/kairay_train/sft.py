@@ -37,11 +37,11 @@ class RowsTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         inputs = dict(inputs)
         targets = inputs.pop("shift_labels")[0]
         del inputs["labels"]
-        rows = inputs.pop("row_indexes")
+        rows, predict_at = inputs.pop("row_indexes"), inputs.pop("predict_at")
         if self.frozen is not None:
             inputs["inputs_embeds"] = self.frozen.embed(rows, inputs["layout"])
             del inputs["input_ids"]
-        logits = model(**inputs, logits_to_keep=inputs.pop("predict_at"), use_cache=False).logits[0]
+        logits = model(**inputs, logits_to_keep=predict_at, use_cache=False).logits[0]
         count = torch.as_tensor(len(targets) if num_items_in_batch is None else num_items_in_batch)
         loss = functional.cross_entropy(logits.float(), targets, reduction="sum") / count.clamp(min=1)
         # Trainer's count is over all workers, and their gradients are averaged.

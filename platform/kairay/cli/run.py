@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -54,6 +57,7 @@ def command(
     plan = plan_for(workspace, PlanTarget.LOCAL)
     if plan.problems:
         raise InputError(f"{workspace.metadata.name} cannot run on this machine: " + "; ".join(plan.problems))
+    signal.signal(signal.SIGTERM, _interrupt)
     options = RunOptions(port=port, dashboard_port=dashboard_port, address=address, retry=retry)
     table = output == OutputFormat.TABLE
     with TerminalReporter() if table else JsonReporter() as reporter:
@@ -90,3 +94,8 @@ def show(result: RunResult) -> None:
     click.echo("\ntry        " + f"kairay chat {result.name}")
     click.echo(f"           curl -X POST {result.url}/chat -H 'Content-Type: application/json' -d '{body}'")
     click.echo("           kairay status · kairay stop " + result.name)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """A polite kill is a Ctrl-C: the job stops at its checkpoint and what was started is given back."""
+    raise KeyboardInterrupt

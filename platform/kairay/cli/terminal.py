@@ -27,7 +27,7 @@ class TerminalReporter:
     """Reporter for a person; everything goes to stderr, the result is the command's to print."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._started = clock()
         self._clock = clock
         self._bar: Progress | None = None

@@ -6,6 +6,7 @@ is refused with what to write instead.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,10 @@ class TuningPlaces:
 
 
 def find_tuning_places(workspace: Workspace, base_dir: Path, state: Path, name_of_run: str) -> TuningPlaces:
-    """Resolve `tuning.input` and `tuning.output`; DataError when the data is not there, InputError else."""
+    """Resolve `tuning.input` and `tuning.output`; InputError for what only a cluster has.
+
+    `find_revision` has looked before whether the data is there.
+    """
     tuning = workspace.tuning
     assert tuning is not None
     name = workspace.metadata.name
@@ -48,10 +52,7 @@ def find_tuning_places(workspace: Workspace, base_dir: Path, state: Path, name_o
         image = str(tuning.input.image)
         data: tuple[str, ...] = (str(state / "data" / name_of_run),)
     elif tuning.input.volume_source is not None:
-        path = host_path(tuning.input.volume_source, "tuning.input.volumeSource", base_dir)
-        if not path.exists():
-            raise DataError(f"{path}: there is no such file or folder; correct tuning.input.volumeSource")
-        data = (str(path),)
+        data = (str(host_path(tuning.input.volume_source, "tuning.input.volumeSource", base_dir)),)
     else:
         data = tuple(str(url) for url in tuning.input.urls)
     return TuningPlaces(
@@ -118,9 +119,19 @@ def config_text(workspace: Workspace, config_maps: ConfigMaps) -> str | None:
     return text
 
 
-def find_revision(workspace: Workspace, config_maps: ConfigMaps) -> str:
-    """The revision, with the config's content in it."""
-    return revision(workspace, config_text(workspace, config_maps))
+def find_revision(workspace: Workspace, config_maps: ConfigMaps, base_dir: Path) -> str:
+    """The revision, with the config's content in it and, unlike on a cluster, that of files on this machine.
+
+    A person who edits a local file and runs again means the new rows; there the look costs one read.
+    """
+    written = revision(workspace, config_text(workspace, config_maps))
+    tuning = workspace.tuning
+    if tuning is None or tuning.input.volume_source is None:
+        return written
+    path = host_path(tuning.input.volume_source, "tuning.input.volumeSource", base_dir)
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder; correct tuning.input.volumeSource")
+    return hashlib.sha256(f"{written} {_content_digest(path)}".encode()).hexdigest()[: len(written)]
 
 
 def find_parameters(workspace: Workspace, config_maps: ConfigMaps) -> dict[str, Any]:
@@ -140,6 +151,18 @@ def find_engine_config(workspace: Workspace, config_maps: ConfigMaps, engine: st
         if text is None
         else serve_config.engine_settings(text, engine, f"ConfigMap {workspace.inference.config}")
     )
+
+
+def _content_digest(path: Path) -> str:
+    """Of a file, or of all files below a folder in the order of their names; names do not count."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        try:
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def _output(workspace: Workspace, base_dir: Path) -> LayoutReference | RemoteReference:

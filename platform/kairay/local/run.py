@@ -83,7 +83,7 @@ class _Run:
         self._started = machine.now()
         self._ray: RayInstance | None = None
         self._tuned = False
-        revision = find_revision(workspace, config_maps)
+        revision = find_revision(workspace, config_maps, base_dir)
         self._record = _take_up(state, workspace, plan, revision, options, self._started)
         self._tuning: TuningRun | None = None
         adapters, default = find_adapters(workspace, base_dir), None
