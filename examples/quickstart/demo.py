@@ -31,7 +31,7 @@ KAIRAY = Path(sys.executable).with_name("kairay")
 CLIENTS = 16
 ANSWER_TOKENS = 40
 """More than the longest trained answer; the base model often says more, and is cut."""
-SHOWN = 5
+SHOWN, SHOWN_CHARACTERS = 5, 100
 LEAST_AFTER, MOST_BEFORE = 0.8, 0.1
 """Shares of the training questions that must be right after tuning, and may be right before."""
 
@@ -75,7 +75,7 @@ def main() -> int:
     seconds = time.monotonic() - started
     console.print(compare(train, before, after, base, tuned))
     console.print(
-        f"{2 * len(before)} answers from {CLIENTS} clients in {seconds:.0f} s. Right, word for word:"
+        f"{2 * len(before)} answers from {CLIENTS} clients in {seconds:.0f} s. Right means word for word:"
     )
     asked = len(train)
     share_before = score(console, f"training questions, {base}", train, before[:asked])
@@ -143,14 +143,21 @@ def compare(questions: list[Question], before: list[str], after: list[str], base
     table = Table("question", base, tuned, show_lines=True)
     for n in range(0, len(questions), -(-len(questions) // SHOWN)):
         mark = "[green]✓[/green]" if is_right(after[n], questions[n]) else "[red]✗[/red]"
-        table.add_row(questions[n].text, escape(before[n]), f"{mark} {escape(after[n])}")
+        table.add_row(questions[n].text, escape(cut(before[n])), f"{mark} {escape(cut(after[n]))}")
     return table
 
 
+def cut(text: str) -> str:
+    """As much of an answer as the table has room for."""
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
 def score(console: Console, what: str, questions: list[Question], answers: list[str]) -> float:
-    """Print and return the share of right answers."""
-    right = sum(is_right(answer, question) for answer, question in zip(answers, questions, strict=True))
-    console.print(f"  {what:<44} {right:>3} of {len(questions)}")
+    """Print how many answers are right and how many at least hold the right one; returns the share of the right."""
+    pairs = list(zip(answers, questions, strict=True))
+    right = sum(is_right(answer, question) for answer, question in pairs)
+    held = sum(plain(question.answer) in plain(answer) for answer, question in pairs)
+    console.print(f"  {what:<44} {right:>3} of {len(questions)} right, {held:>3} mention it")
     return right / len(questions)
 
 
