@@ -17,15 +17,17 @@ from torch import nn
 _ROWS = 16
 """Rows for which oneDNN chooses the layout; other numbers work too."""
 
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
+
 
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether this machine's oneDNN multiplies by packed weights, and correctly: tried on a small layer."""
-    if dtype is not torch.float32 or not torch.backends.mkldnn.is_available():
+    if dtype not in _TOLERANCE or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    layer = nn.Linear(48, 80)
-    rows = torch.randn(1, 3, 48)
+    layer = nn.Linear(48, 80, dtype=dtype)
+    rows = torch.randn(1, 3, 48, dtype=dtype)
     try:
-        return torch.allclose(PackedLinear(layer)(rows), layer(rows), atol=1e-4)
+        return torch.allclose(PackedLinear(layer)(rows), layer(rows), atol=_TOLERANCE[dtype])
     except (AttributeError, RuntimeError):
         return False
 

@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--page-tokens", type=int, default=None)
     parser.add_argument("--no-sharing", action="store_true")
     parser.add_argument("--no-packing", action="store_true")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--engine", default="transformers")
     asyncio.run(measure(parser.parse_args()))
 
@@ -61,7 +62,7 @@ def main() -> None:
 async def measure(options: argparse.Namespace) -> None:
     folder = model_folder(PRESET, None)
     questions = [f"Tell me a long story about {topic}." for topic in TOPICS]
-    plain = one_at_a_time(folder, questions[:PLAIN], options.tokens, options.threads)
+    plain = one_at_a_time(folder, questions[:PLAIN], options)
     print(f"one-at-a-time generate   {plain.rate:7.1f} tok/s")
     started = time.monotonic()
     app, engine = await start(folder, options)
@@ -78,14 +79,14 @@ async def measure(options: argparse.Namespace) -> None:
     await engine.close()
 
 
-def one_at_a_time(folder: Path, questions: list[str], tokens: int, threads: int) -> Run:
+def one_at_a_time(folder: Path, questions: list[str], options: argparse.Namespace) -> Run:
     """Plain transformers, one request after the other."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options.threads)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, options.dtype))
     prompts = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": question}],
@@ -98,7 +99,7 @@ def one_at_a_time(folder: Path, questions: list[str], tokens: int, threads: int)
     model.generate(**prompts[0], max_new_tokens=2)
     answers, generated, started = [], 0, time.monotonic()
     for prompt in prompts:
-        new = model.generate(**prompt, max_new_tokens=tokens, do_sample=False)[
+        new = model.generate(**prompt, max_new_tokens=options.tokens, do_sample=False)[
             0, prompt["input_ids"].shape[1] :
         ]
         generated += len(new)
@@ -120,6 +121,7 @@ async def start(folder: Path, options: argparse.Namespace) -> tuple[ASGIApp, Eng
             "modelName": PRESET,
             "defaultModel": PRESET,
             "engine": options.engine,
+            "dtype": options.dtype,
             "contextLength": 2048,
             "kvCacheBytes": 2**30,
             "threads": options.threads,
@@ -144,9 +146,13 @@ async def at_once(app: ASGIApp, questions: list[str], tokens: int) -> Run:
 
 async def ask(app: ASGIApp, question: str, tokens: int) -> Any:
     body = {"messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": tokens}
-    raw, pieces = json.dumps(body).encode(), []
+    raw, pieces, given = json.dumps(body).encode(), [], False
 
     async def receive() -> Message:
+        nonlocal given
+        if given:
+            await asyncio.Event().wait()  # the client stays
+        given = True
         return {"type": "http.request", "body": raw, "more_body": False}
 
     async def send(message: Message) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -40,11 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _stoppable():
             result = _tune(_read_request(options))
     except KairayError as error:
-        _say(f"error: {error.message}")
-        print(json.dumps({"error": {"reason": error.reason, "message": error.message}}), flush=True)  # noqa: T201
-        return error.exit_code
+        return _report(error)
     print(json.dumps(result), flush=True)  # noqa: T201
     return 0
+
+
+def _report(error: KairayError) -> int:
+    _say(f"error: {error.message}")
+    print(json.dumps({"error": {"reason": error.reason, "message": error.message}}), flush=True)  # noqa: T201
+    return error.exit_code
 
 
 def _tune(config: TuneConfig) -> dict[str, Any]:
@@ -59,20 +63,25 @@ def _say(text: str) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM (`ray job stop`) and Ctrl-C end the run in order: workers first."""
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    """SIGTERM (`ray job stop`) and Ctrl-C end the run in order, workers first, as a StoppedError."""
+    received: list[str] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if received:
+            return
+        received.append(signal.Signals(number).name)
+        raise KeyboardInterrupt  # of all exceptions, Ray's calls let only this one through
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"stopped by {' '.join(received)}; run it again to go on from the last checkpoint"
+        ) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stop(number: int, _: FrameType | None) -> NoReturn:
-    for again in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(again, signal.SIG_IGN)
-    name = signal.Signals(number).name
-    raise StoppedError(f"stopped by {name}; run it again to go on from the last checkpoint")
 
 
 def _parser() -> argparse.ArgumentParser:
