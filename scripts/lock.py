@@ -34,7 +34,7 @@ def main() -> int:
         stale = [
             p.name
             for p in sorted(out.glob("*.txt"))
-            if p.read_bytes() != (REQUIREMENTS / p.name).read_bytes()
+            if not (REQUIREMENTS / p.name).exists() or p.read_bytes() != (REQUIREMENTS / p.name).read_bytes()
         ]
     if stale:
         print(f"not as compiled: {', '.join(stale)}; run `make lock` and commit", file=sys.stderr)
@@ -58,8 +58,9 @@ def compile_all(out: Path, *, upgrade: bool) -> None:
 def compile_set(name: str, out: Path, *, constraint: Path | None, upgrade: bool) -> None:
     """One run of the resolver. Versions in the checked-in lock are kept unless `upgrade`."""
     target = out / f"{name}.txt"
-    if not upgrade and not target.exists():
-        target.write_bytes((REQUIREMENTS / f"{name}.txt").read_bytes())
+    locked = REQUIREMENTS / target.name
+    if not upgrade and locked.exists() and not target.exists():
+        target.write_bytes(locked.read_bytes())
     command = [
         str(Path(sys.executable).with_name("uv")), "pip", "compile", "--universal", "--python-version", "3.11",
         "--generate-hashes", "--no-header", "--no-annotate", "-q", f"requirements/{name}.in", "-o", str(target),

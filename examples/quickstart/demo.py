@@ -46,12 +46,7 @@ class Question:
 
 def main() -> int:
     """Walk the way; the exit code says whether the tuned model learned its answers."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--fresh", action="store_true", help="forget the last run and tune again")
-    parser.add_argument("--port", type=int, default=8000, help="where the model answers (default: 8000)")
-    options = parser.parse_args()
+    options = read_options()
     console = Console(highlight=False)
     if options.fresh:
         forget()
@@ -88,6 +83,16 @@ def main() -> int:
     )
     say_what_next(console, url, tuned)
     return verdict(console, share_before, share_after)
+
+
+def read_options() -> argparse.Namespace:
+    """The flags: fresh, port."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--fresh", action="store_true", help="forget the last run and tune again")
+    parser.add_argument("--port", type=int, default=8000, help="where the model answers (default: 8000)")
+    return parser.parse_args()
 
 
 def forget() -> None:

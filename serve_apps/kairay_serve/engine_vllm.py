@@ -123,7 +123,10 @@ def options(args: ChatArgs, folder: Path, adapters: Mapping[str, Path]) -> dict[
     if args.device is Device.CPU:
         chosen["enforce-eager"] = True
     else:
-        chosen["kv-cache-memory-bytes"] = args.kv_cache_bytes
+        # vLLM counts one GPU's part, the arguments a replica's.
+        chosen["kv-cache-memory-bytes"] = args.kv_cache_bytes // (
+            args.tensor_parallel * args.pipeline_parallel
+        )
     if not _samples(folder):
         chosen["override-generation-config"] = {"temperature": 0.0}  # as the transformers engine does
     if adapters:

@@ -515,6 +515,33 @@ def test_logs_are_followed_until_the_job_ends(world: World) -> None:
     assert len(lines) == 2
 
 
+def test_a_followed_line_without_its_end_is_given_once_and_whole(world: World) -> None:
+    world.jobs().script = (JobStatus.RUNNING,) * 6 + (JobStatus.SUCCEEDED,)
+    world.run_until_killed(2)
+    texts = ["step 1\nst", "step 1\nstep 2", "step 1\nstep 2\nlast", "step 1\nstep 2\nlast word"]
+    log = iter(texts)
+
+    class GrowingJobs(FakeJobs):
+        def logs(self, job_id: str) -> str:
+            return next(log, texts[-1])
+
+    jobs = world.jobs()
+    world.machine.fake_jobs = GrowingJobs(
+        script=jobs.script,
+        requests=jobs.requests,
+        _left={job: list(left) for job, left in jobs._left.items()},
+    )
+    lines = list(read_logs(world.state, "demo", follow=True, machine=world.machine))
+    assert lines == ["step 1", "step 2", "last word"]
+
+
+def test_stopping_everything_also_forgets_what_a_silent_ray_holds(world: World) -> None:
+    world.run()
+    world.machine.silent = True
+    assert stop_all(world.state, forget=True, machine=world.machine) == ["stopped Ray", "forgot demo"]
+    assert world.state.workspaces() == ()
+
+
 TUNES = {"tunes": True, "serves": True}
 KEPT = {**TUNES, "kept": True, "published": True}
 

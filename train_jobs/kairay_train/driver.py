@@ -19,7 +19,9 @@ from typing import Any
 
 import kairay
 from kairay.errors import HostError
+from kairay.names import adapter_tag
 from kairay.presets import Preset, find_preset
+from kairay.registry.annotations import REVISION
 from kairay.registry.artifact import Artifact, ArtifactMedia, ArtifactReference, find, push_directory, tag
 from kairay.registry.model_cache import model_cache_dir
 from kairay.registry.models import resolve_model
@@ -32,8 +34,6 @@ from kairay_train.prepare import check_data, tokenise
 from kairay_train.private_token import ensure_token
 from kairay_train.settings import Settings, resolve
 
-REVISION = "dev.kairay.revision"
-"""Annotation that says which request an adapter answers."""
 STEP_SHARE = 0.05
 """A progress line is written each time this much more of the run is done."""
 
@@ -100,7 +100,7 @@ def _finished(target: Any, revision: str) -> Artifact | None:
     found = find(target)
     if found is not None and found.annotations.get(REVISION) == revision:
         return found
-    own = find(target.with_tag(_own_tag(target, revision)))
+    own = find(target.with_tag(adapter_tag(_tag(target), revision)))
     if own is None or own.annotations.get(REVISION) != revision:
         return None
     return tag(own.reference, _tag(target))
@@ -115,10 +115,6 @@ def _tag(target: Any) -> str:
     name = target.tag or "latest"
     assert isinstance(name, str)
     return name
-
-
-def _own_tag(target: Any, revision: str) -> str:
-    return f"{_tag(target)[: 127 - len(revision)]}-{revision}"
 
 
 def _fingerprint(settings: Settings, table: PackTable, model: Path) -> str:
@@ -247,5 +243,5 @@ def _push(
             metadata=metadata,
         )
         adapter = push_directory(Path(folder), target, media=ArtifactMedia.ADAPTER, annotations=annotations)
-    tag(target, _own_tag(target, metadata["revision"]))
+    tag(target, adapter_tag(_tag(target), metadata["revision"]))
     return adapter

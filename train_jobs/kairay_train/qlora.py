@@ -99,7 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="JSON of a TuneConfig, instead of all the flags"
     )
-    what = parser.add_argument_group("what")
+    _add_what(parser.add_argument_group("what"))
+    _add_how(parser.add_argument_group("how (defaults are the preset's)"))
+    _add_where(parser.add_argument_group("where"))
+    return parser
+
+
+def _add_what(what: argparse._ArgumentGroup) -> None:
     what.add_argument(
         "--preset", metavar="NAME", help="the model, by preset name; `kairay presets` lists them"
     )
@@ -117,7 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--output", metavar="WHERE", help="oci:/folder:tag, or registry/repository:tag")
     what.add_argument("--method", choices=("qlora", "lora"), help="default qlora: base weights in 4 bits")
     what.add_argument("--name", metavar="NAME", help="name of the run (default: from the preset)")
-    how = parser.add_argument_group("how (defaults are the preset's)")
+
+
+def _add_how(how: argparse._ArgumentGroup) -> None:
     how.add_argument("--epochs", metavar="N", help="passes over the data")
     how.add_argument("--max-steps", metavar="N", help="optimiser steps, instead of epochs")
     how.add_argument("--learning-rate", metavar="X", help="peak learning rate")
@@ -128,7 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--batch", type=int, metavar="N", help="packed rows in a step of one worker")
     how.add_argument("--seed", metavar="N", help="default 42")
     how.add_argument("--parameters", type=Path, metavar="FILE", help="KAITO's training_config.yaml")
-    where = parser.add_argument_group("where")
+
+
+def _add_where(where: argparse._ArgumentGroup) -> None:
     where.add_argument(
         "--storage", type=Path, metavar="DIR", help="checkpoints (default ~/.cache/kairay/runs)"
     )
@@ -141,7 +151,6 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype", choices=("float32", "bfloat16", "float16"), help="default float32, bfloat16 on GPUs"
     )
     where.add_argument("--deepspeed", choices=("zero2",), help="split optimiser state over the workers")
-    return parser
 
 
 _FLAGS_WITHOUT_CONFIG = "preset", "data", "output"

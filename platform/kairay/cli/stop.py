@@ -19,7 +19,7 @@ from kairay.local.stop import stop_all, stop_workspace
 def command(name: str | None, everything: bool, forget: bool) -> None:
     """Stop the Workspace NAME: its service and its job. The adapter stays, so that `kairay run` only serves it again.
 
-    The Ray instance ends when nothing else uses it. Stopping what does not run is no error.
+    The Ray instance ends when nothing else uses it. Stopping what does not run is no error; an unknown NAME is.
     """
     if (name is None) == (not everything):
         raise click.UsageError("give a NAME or --all")

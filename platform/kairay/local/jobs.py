@@ -140,10 +140,8 @@ def job_error(info: JobInfo, log: str, log_path: str) -> KairayError:
     """The error for a job that did not succeed, with the job's own sentence and where its log is."""
     word = last_word(log)
     if word.error is not None:
-        message, reason = (
-            str(word.error.get("message", info.message)),
-            str(word.error.get("reason") or "") or None,
-        )
+        message = str(word.error.get("message", info.message))
+        reason = str(word.error.get("reason") or "") or None
         kind = _BY_EXIT_CODE.get(info.exit_code or 0, JobFailedError)
         # A fault in a person's own file is the whole story; for the rest the log may say more.
         told = message if issubclass(kind, InputError) else f"{message} (log: {log_path})"

@@ -36,16 +36,28 @@ def _lines(
     state: StateDir, record: WorkspaceRecord, job_id: str, machine: Machine, *, follow: bool, tail: int | None
 ) -> Iterator[str]:
     jobs = _find_jobs(record, machine)
-    text = _read(state, jobs, job_id)
-    lines = text.splitlines()
+    followed = jobs if follow else None
+    # Asked before each read, so that the read after the job's end has its last lines.
+    active = followed is not None and _is_active(followed, job_id)
+    lines = _split(_read(state, jobs, job_id), is_growing=active)
     yield from lines[-tail:] if tail else lines
-    while follow and jobs is not None and (info := jobs.find(job_id)) is not None and info.status.is_active:
+    given = len(lines)
+    while followed is not None and active:
         machine.sleep(POLL_SECONDS)
-        longer = jobs.logs(job_id)
-        # The last line may have been cut while it was written: it is given when it has its end.
-        complete = longer.rpartition("\n")[0].splitlines()
-        yield from complete[len(lines) :]
-        lines = complete if len(complete) > len(lines) else lines
+        active = _is_active(followed, job_id)
+        lines = _split(followed.logs(job_id), is_growing=active)
+        yield from lines[given:]
+        given = max(given, len(lines))
+
+
+def _is_active(jobs: Jobs, job_id: str) -> bool:
+    info = jobs.find(job_id)
+    return info is not None and info.status.is_active
+
+
+def _split(text: str, *, is_growing: bool) -> list[str]:
+    """Lines; the last one of a log that grows may be cut, and is left out until it has its end."""
+    return (text.rpartition("\n")[0] if is_growing else text).splitlines()
 
 
 def _find_jobs(record: WorkspaceRecord, machine: Machine) -> Jobs | None:

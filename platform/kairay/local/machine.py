@@ -18,6 +18,7 @@ from kairay.local.progress import TuningProgress, read_progress
 from kairay.local.ray_instance import RayInstance, ensure_ray, find_ray, is_alive, join_foreign, stop_ray
 from kairay.local.serve import Serve, ServeClient
 from kairay.local.state import StateDir
+from kairay.registry.annotations import REVISION
 
 JOB_SECONDS = 20.0
 """Until a job that was asked to end has ended; Ray kills it after three."""
@@ -26,9 +27,6 @@ APP_SECONDS = 60.0
 """Until an application that was deleted has gone; it may finish requests first."""
 
 POLL_SECONDS = 0.5
-
-REVISION = "dev.kairay.revision"
-"""Annotation of an adapter: the revision that it answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

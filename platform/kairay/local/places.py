@@ -115,7 +115,7 @@ def config_text(workspace: Workspace, config_maps: ConfigMaps) -> str | None:
         )
     text = config_maps[name].get(key)
     if text is None:
-        raise InputError(f"{where}: the ConfigMap {name} has no key {key}")
+        raise InputError(f"{where}: the ConfigMap {name} has no key {key}; put the text under data.{key}")
     return text
 
 

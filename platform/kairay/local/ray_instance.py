@@ -30,8 +30,8 @@ from kairay.local.state import LOCK_SECONDS, RAY, RayRecord, StateDir
 START_SECONDS = 120.0
 """Until the dashboard answers: 5 s on two quiet cores, a minute on busy ones."""
 
-STOP_SECONDS = 15.0
-"""Ray ends in 3 s by itself; what still runs after this is killed."""
+STOP_SECONDS = 5.0
+"""Ray ends in 3 s by itself, unless a replica lingers; nothing in it needs longer, and what still runs is killed."""
 
 FOREIGN = "foreign"
 """Name of an instance that is not ours."""

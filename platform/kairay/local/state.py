@@ -166,7 +166,9 @@ class StateDir:
                 Path(temporary).unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise HostError(f"cannot write {path}: {error.strerror}") from error
+            raise HostError(
+                f"cannot write {path}: {error.strerror}; KAIRAY_STATE_DIR names another place"
+            ) from error
 
     def load_ray(self) -> RayRecord | None:
         """The instance we started, if there is a record of one; it need not live."""
@@ -228,7 +230,9 @@ class StateDir:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise HostError(f"cannot read {path}: {error.strerror}") from error
+            raise HostError(
+                f"cannot read {path}: {error.strerror}; KAIRAY_STATE_DIR names another place"
+            ) from error
         except ValidationError as error:
             raise HostError(f"{path} is not a record of ours any more; remove it and run again") from error
 

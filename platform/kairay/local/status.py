@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -157,16 +156,16 @@ class _World:
 
     def _look(self, address: str | None) -> tuple[RayInstance | None, ServeInfo]:
         if address not in self._rays:
-            self._rays[address] = next(self._ask(address))
+            self._rays[address] = self._ask(address)
         return self._rays[address]
 
-    def _ask(self, address: str | None) -> Iterator[tuple[RayInstance | None, ServeInfo]]:
+    def _ask(self, address: str | None) -> tuple[RayInstance | None, ServeInfo]:
         try:
             ray = self._machine.find_ray(address)
-            yield ray, ServeInfo() if ray is None else self._machine.serve(ray).read()
+            return ray, ServeInfo() if ray is None else self._machine.serve(ray).read()
         except KairayError:
             # A Ray that cannot be asked is shown as one that does not run.
-            yield None, ServeInfo()
+            return None, ServeInfo()
 
     def _find_job(self, record: WorkspaceRecord, ray: RayInstance) -> JobInfo | None:
         if record.job_id is None:

@@ -41,7 +41,7 @@ def stop_workspace(
 def stop_all(state: StateDir, *, forget: bool = False, machine: Machine | None = None) -> list[str]:
     """End every Workspace and our Ray, whatever else it does; a Ray that we joined keeps running."""
     machine = machine or LocalMachine(state)
-    done = []
+    done, silent = [], []
     for record in state.workspaces():
         try:
             done += stop_workspace(state, record.name, forget=forget, machine=machine)
@@ -49,8 +49,12 @@ def stop_all(state: StateDir, *, forget: bool = False, machine: Machine | None =
             # A Ray that does not answer is ended below; a record that cannot be read says so by itself.
             if record.address is not None:
                 raise
+            silent.append(record)
     if machine.stop_ray():
         done.append("stopped Ray")
+    for record in silent if forget else ():
+        _forget(state, record)
+        done.append(f"forgot {record.name}")
     return done
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kairay.errors import HostError, JobFailedError, TransientError
+from kairay.errors import HostError, JobFailedError, KairayError, TransientError
 from kairay.local.jobs import JobInfo, Jobs, JobStatus, job_error, last_word
 from kairay.local.machine import FoundAdapter, Machine, end_job
 from kairay.local.places import TuningPlaces
@@ -119,13 +119,13 @@ class TuningRun:
             self._state.save(record)
         return record
 
-    def fail(self, record: WorkspaceRecord) -> JobFailedError | Exception:
+    def fail(self, record: WorkspaceRecord) -> KairayError:
         """Record why the followed job gave no adapter; the error to raise."""
         assert self._end is not None
         path = self._state.job_log(self._end.id)
         log = path.read_text("utf-8", errors="replace") if path.exists() else ""
         if self._end.status is JobStatus.SUCCEEDED:
-            error: Exception = JobFailedError(
+            error: KairayError = JobFailedError(
                 f"the tuning job ended well, but no adapter of revision {self._revision} is at {self.places.output}"
                 f" (log: {path})"
             )
