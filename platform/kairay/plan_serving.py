@@ -82,7 +82,9 @@ def shape_serving(model: ModelFacts, sku: Sku, bounds: ReplicaBounds) -> Serving
     splits do."""
     if sku.device is Device.CPU:
         return _on_processor(model, sku, bounds)
-    splits = list(_splits(model, sku.gpus, machines=1 if sku.kind is SkuKind.LOCAL else MAX_NODES))
+    # The engine of a machine of one's own does not split a model over GPUs.
+    local = sku.kind is SkuKind.LOCAL
+    splits = list(_splits(model, 1 if local else sku.gpus, machines=1 if local else MAX_NODES))
     for tensor, pipeline in splits:
         use = _gpu_memory(model, sku, tensor=tensor, pipeline=pipeline)
         if use.fits:

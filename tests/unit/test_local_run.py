@@ -594,3 +594,11 @@ def test_edited_rows_are_another_revision_and_a_touched_file_is_not(world: World
     second = world.run()
     assert second.tuned is True
     assert second.revision != first.revision
+
+
+def test_a_record_that_cannot_be_read_is_named_and_does_not_keep_ray_up(world: World) -> None:
+    world.run()
+    (world.state.root / "workspaces" / "other.json").write_text("{")
+    with pytest.raises(HostError, match=r"other\.json is not a record of ours"):
+        stop_all(world.state, machine=world.machine)
+    assert world.machine.instance is None

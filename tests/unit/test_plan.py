@@ -11,7 +11,7 @@ import pytest
 from kairay.errors import InputError
 from kairay.memory import Dtype
 from kairay.plan import Candidate, Engine, Plan, PlanTarget, Work, make_plan
-from kairay.plan_serving import REFERENCE_CONTEXT
+from kairay.plan_serving import REFERENCE_CONTEXT, ReplicaBounds, shape_serving
 from kairay.presets import Preset, find_preset, load_presets
 from kairay.skus import Device, MachineProbe, ProbedGpu, Sku, load_skus, local_machine
 from kairay.workspace import Workspace, parse_documents
@@ -457,3 +457,12 @@ def laptop(gib: int, *, free: int) -> Sku:
 def workstation(gib: int) -> Sku:
     gpu = ProbedGpu(name="RTX", total_bytes=gib * GIB, free_bytes=(gib - 1) * GIB, compute_capability=(8, 9))
     return local_machine(MachineProbe(cores=16, ram_bytes=64 * GIB, available_bytes=60 * GIB, gpus=(gpu,)))
+
+
+def test_a_model_is_not_split_over_the_gpus_of_ones_own_machine() -> None:
+    gpu = ProbedGpu(name="A10", total_bytes=12 * GIB, free_bytes=12 * GIB, compute_capability=(8, 6))
+    probe = MachineProbe(cores=8, ram_bytes=16 * GIB, available_bytes=16 * GIB, gpus=(gpu, gpu))
+    bounds = ReplicaBounds(min_replicas=1, max_replicas=1, idle_seconds=600)
+    split = shape_serving(find_preset("llama-3.1-8b-instruct").model, local_machine(probe), bounds)
+    assert (split.device, split.tensor_parallel, split.pipeline_parallel) == (Device.CUDA, 1, 1)
+    assert not split.memory.fits

@@ -42,7 +42,7 @@ def stop_all(state: StateDir, *, forget: bool = False, machine: Machine | None =
     """End every Workspace and our Ray, whatever else it does; a Ray that we joined keeps running."""
     machine = machine or LocalMachine(state)
     done, silent = [], []
-    for record in state.workspaces():
+    for record in _records(state, machine):
         try:
             done += stop_workspace(state, record.name, forget=forget, machine=machine)
         except KairayError:
@@ -56,6 +56,15 @@ def stop_all(state: StateDir, *, forget: bool = False, machine: Machine | None =
         _forget(state, record)
         done.append(f"forgot {record.name}")
     return done
+
+
+def _records(state: StateDir, machine: Machine) -> tuple[WorkspaceRecord, ...]:
+    """All records; one that cannot be read does not keep Ray up, and is told after."""
+    try:
+        return state.workspaces()
+    except KairayError:
+        machine.stop_ray()
+        raise
 
 
 def _find_ray(record: WorkspaceRecord, machine: Machine) -> RayInstance | None:
