@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# A run in the background of a script inherits an ignored SIGINT and would hand it on to every program under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def required(capability: str) -> bool:
