@@ -56,7 +56,10 @@ def pick_service(statuses: list[WorkspaceStatus], name: str | None) -> Workspace
             if status.name == name:
                 if status.url:
                     return status
-                raise InputError(f"{name} does not serve (it is {status.state}); `kairay run FILE` starts it")
+                raise InputError(
+                    f"{name} does not serve now (state: {status.state}); `kairay status {name}` shows how far it is, "
+                    "`kairay run FILE` starts it"
+                )
         raise InputError(f"there is no Workspace {name} here; serving: {names or 'none'}")
     if len(serving) == 1:
         return serving[0]
