@@ -3,16 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := platform serve_apps train_jobs tests examples scripts
 
-.PHONY: help demo test check bench lock clean setup-demo setup-dev
+ONEBOX := PYTHONPATH=tests/cluster $(BIN)/python -m onebox
+
+.PHONY: help demo test check bench lock clean setup-demo setup-dev \
+	cluster-up cluster-down cluster-status cluster-env cluster-tools
 
 help:            ## what there is
-	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 16
 
 demo: setup-demo ## tune a real small model on this machine and chat with it (FRESH=1: from the beginning)
 	@$(BIN)/python examples/quickstart/demo.py $(if $(FRESH),--fresh)
 
 test: setup-dev  ## every test that this machine can run
 	@sh scripts/install-registry.sh
+	@$(ONEBOX) build --if-possible
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 check: setup-dev ## format, lint, types, import rules, locks
@@ -20,6 +24,21 @@ check: setup-dev ## format, lint, types, import rules, locks
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+cluster-up: setup-dev     ## a real Kubernetes with KubeRay on this machine (GPUS=4 pretended ones)
+	@$(ONEBOX) up $(if $(GPUS),--gpus $(GPUS))
+
+cluster-down: setup-dev   ## stop it and leave nothing behind (FORCE=1: also another clone's)
+	@$(ONEBOX) down $(if $(FORCE),--force)
+
+cluster-status: setup-dev ## what runs of it, and how much memory it takes
+	@$(ONEBOX) status
+
+cluster-env: setup-dev    ## print the lines for `eval` that point kubectl at it
+	@$(ONEBOX) env
+
+cluster-tools: setup-dev  ## build its programs without starting it
+	@$(ONEBOX) build
 
 bench: setup-dev ## throughput as ratios: tuning and serving
 	@$(BIN)/python tests/bench/bench_tuning.py

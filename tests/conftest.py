@@ -24,7 +24,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     names = {mark.name for mark in item.iter_markers()}
-    kinds = names & {"registry", "vllm", "gpu"} or names & {"local"}
+    kinds = names & {"registry", "vllm", "gpu"} or names & {"local", "cluster"}
     needed = sorted(kind for kind in kinds if required(kind))
     if report.skipped and needed and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

@@ -1,0 +1,161 @@
+"""The cluster of this machine as a value, and the two operations on it: `ensure_up` and `take_down`."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import requests
+
+from onebox import holder as holders
+from onebox import packages, tools
+from onebox.addons import REGISTRY_PASSWORD, REGISTRY_USER
+from onebox.api import Api, ApiError
+from onebox.errors import OneboxError
+from onebox.holder import Holder
+from onebox.layout import CLONE, NODE, PRIVATE_REGISTRY_IP, RAY_IMAGE, REGISTRY_IP, REGISTRY_PORT, Layout
+from onebox.processes import parts
+from onebox.start import Start
+from onebox.stop import leftovers, stop
+from onebox.tools import Report
+
+DEFAULT_GPUS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A running cluster and how to reach it."""
+
+    kubeconfig: Path
+    kubectl: Path
+    logs: Path
+    """One <part>.log each."""
+    api: Api
+    image: str = RAY_IMAGE
+    """For pods: Python, Ray and Kairay as they are in this clone's environment."""
+    registry: str = f"{REGISTRY_IP}:{REGISTRY_PORT}"
+    """Plain HTTP, no login; reachable from the host and from pods."""
+    private_registry: str = f"{PRIVATE_REGISTRY_IP}:{REGISTRY_PORT}"
+    """Plain HTTP, basic authentication."""
+    registry_user: str = REGISTRY_USER
+    registry_password: str = REGISTRY_PASSWORD
+    node: str = NODE
+
+    @classmethod
+    def running(cls) -> Cluster | None:
+        """This clone's cluster, if it is up and its API server answers."""
+        layout = Layout.default()
+        holder = holders.read(layout)
+        if holder is None or not holder.up or not holder.is_this_clone or not layout.kubeconfig.exists():
+            return None
+        cluster = cls(
+            kubeconfig=layout.kubeconfig,
+            kubectl=Path(holder.tools) / "kubectl",
+            logs=layout.logs,
+            api=Api(layout.pki),
+        )
+        try:
+            return cluster if cluster.api.text("/readyz") == "ok" else None
+        except (requests.RequestException, ApiError, OSError):
+            return None
+
+
+def ensure_up(report: Report, gpus: int = DEFAULT_GPUS) -> tuple[Cluster, bool]:
+    """The running cluster of this clone, and whether this call started it.
+
+    Installs packages and builds programs as needed; cleans up after a start that was cut off. What only tests and
+    people need (kubectl, kwok, claims) is built when the cluster is up already. An interrupted or failed start leaves
+    nothing behind. Raises OneboxError when the machine cannot, or when another clone holds the cluster.
+    """
+    packages.check_machine()
+    layout = Layout.default()
+    with holders.lock(layout, report):
+        started = Cluster.running() is None
+        if started:
+            _clear_the_way(layout, report)
+            packages.install(report)
+            folder = layout.tools / tools.cache_key()
+            tools.build(folder, tools.NEEDED, _build_log(layout), report)
+            _start(layout, folder, report, gpus)
+        _complete(layout, report)
+    cluster = Cluster.running()
+    if cluster is None:
+        raise OneboxError(f"the API server stopped answering right after the start; see {layout.logs}")
+    return cluster, started
+
+
+def build_tools(report: Report) -> None:
+    """Packages and every program, without a start. Raises OneboxError when the machine cannot run a cluster."""
+    packages.check_machine()
+    layout = Layout.default()
+    packages.install(report)
+    folder = layout.tools / tools.cache_key()
+    tools.build(folder, (*tools.NEEDED, *tools.LATER), _build_log(layout), report)
+
+
+def take_down(report: Report, *, force: bool = False) -> None:
+    """Leave nothing of the cluster on this machine; fine when there is none.
+
+    Raises OneboxError when another clone holds it (unless `force`, or that clone is gone).
+    """
+    packages.check_machine()
+    layout = Layout.default()
+    with holders.lock(layout, report):
+        holder = holders.read(layout)
+        if holder and holder.up and not holder.is_this_clone and not force and Path(holder.clone).exists():
+            raise OneboxError(
+                f"the cluster of this machine belongs to the clone in {holder.clone} (since {holder.started}); run "
+                "`make cluster-down` there, or `make cluster-down FORCE=1` here"
+            )
+        if holder is None and not leftovers(layout):
+            report("no cluster is up")
+            return
+        stop(layout, report)
+
+
+def _clear_the_way(layout: Layout, report: Report) -> None:
+    """Refuse where another clone's cluster runs; clean up after one that is not whole."""
+    holder = holders.read(layout)
+    if holder and holder.up and not holder.is_this_clone and Path(holder.clone).exists():
+        raise OneboxError(
+            f"one cluster per machine: the clone in {holder.clone} holds it (since {holder.started}); run "
+            "`make cluster-down` there first, or `make cluster-down FORCE=1` here"
+        )
+    if holder or leftovers(layout):
+        report("cleaning up after a cluster that was not taken down")
+        stop(layout, report)
+
+
+def _start(layout: Layout, folder: Path, report: Report, gpus: int) -> None:
+    """Start all parts; on failure or Ctrl-C undo it."""
+    began = time.monotonic()
+    shutil.rmtree(layout.logs, ignore_errors=True)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    holder = Holder(clone=str(CLONE), pid=os.getpid(), started=now, tools=str(folder), gpus=gpus, up=False)
+    holders.write(layout, holder)
+    layout.state.mkdir(mode=0o755)
+    try:
+        Start(layout, folder, report).run(gpus=gpus)
+        holders.write(layout, replace(holder, up=True))
+    except BaseException:
+        report("the start did not succeed; cleaning up")
+        stop(layout, report)
+        raise
+    report(f"the cluster is up, {time.monotonic() - began:.0f} s after its start")
+
+
+def _complete(layout: Layout, report: Report) -> None:
+    """Add what was not built yet when the cluster came up, also after an interruption."""
+    holder = holders.read(layout)
+    if holder is not None and not any(part.name == "kwok" for part in parts()):
+        folder = Path(holder.tools)
+        tools.build(folder, tools.LATER, _build_log(layout), report)
+        Start(layout, folder, report).additions(Api(layout.pki))
+
+
+def _build_log(layout: Layout) -> Path:
+    return layout.root / "build.log"

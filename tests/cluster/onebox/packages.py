@@ -1,0 +1,91 @@
+"""What the machine must have: Linux, root, and a few programs that Debian's packages bring."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from onebox.errors import OneboxError
+from onebox.tools import Report
+
+_PROGRAMS = {
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "docker-registry": "docker-registry",
+}
+"""Program → Debian package."""
+_CNI = ("/usr/lib/cni/bridge", "/opt/cni/bin/bridge")
+_POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def check_machine() -> None:
+    """OneboxError that says what this machine lacks and cannot be installed."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise OneboxError(
+            f"a cluster of its own needs Linux on x86-64, this is {platform.system()} on {platform.machine()}; "
+            "use a Linux machine or virtual machine"
+        )
+    if os.geteuid() != 0:
+        raise OneboxError(
+            "starting a cluster needs root (network namespaces, mounts, cgroups): run it as root, for instance "
+            "`sudo make cluster-up`; `kairay run` needs neither root nor a cluster"
+        )
+
+
+def install(report: Report) -> None:
+    """Install what is missing from Debian's packages, starting none of their services."""
+    wanted = missing_packages()
+    if not wanted:
+        return
+    if shutil.which("apt-get") is None:
+        raise OneboxError(
+            f"{', '.join(wanted)} (Debian's names) must be installed; this system has no apt-get, "
+            "so please install them by its own means"
+        )
+    report(f"installing {', '.join(wanted)}")
+    with _no_services():
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *wanted]):
+            done = subprocess.run(
+                ["apt-get", *command], env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            if done.returncode != 0:
+                said = (done.stderr or done.stdout).strip().splitlines()[-3:]
+                raise OneboxError(f"`apt-get {' '.join(command)}` failed: {' '.join(said)}")
+    if left := missing_packages():
+        raise OneboxError(
+            f"{', '.join(left)} was installed but its programs are not in PATH; see `dpkg -L {left[0]}`"
+        )
+
+
+def missing_packages() -> list[str]:
+    """Debian packages whose programs are not there."""
+    path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
+    wanted = {package for program, package in _PROGRAMS.items() if shutil.which(program, path=path) is None}
+    if not any(Path(program).exists() for program in _CNI):
+        wanted.add("containernetworking-plugins")
+    return sorted(wanted)
+
+
+@contextmanager
+def _no_services() -> Iterator[None]:
+    """Debian starts a package's service on installation unless policy-rc.d says no (101)."""
+    ours = not _POLICY.exists()
+    if ours:
+        _POLICY.write_text("#!/bin/sh\nexit 101\n")
+        _POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        if ours:
+            _POLICY.unlink(missing_ok=True)

@@ -1,0 +1,3 @@
+module kairay.dev/tools/pause
+
+go 1.25.0
