@@ -54,10 +54,11 @@ def create() -> None:
 
 def remove() -> None:
     """Undo `create`, also where only half of it happened."""
-    if NAMESPACE.exists():
-        run("ip", "netns", "del", NAME)
+    # The link first: deleting the namespace takes it along only some time later.
     if Path("/sys/class/net", HOST_LINK).exists():
         run("ip", "link", "del", HOST_LINK)
+    if NAMESPACE.exists():
+        run("ip", "netns", "del", NAME)
 
 
 def refuse_taken_ranges() -> None:

@@ -89,33 +89,24 @@ def pids() -> tuple[int, ...]:
     )
 
 
-def end(targets: Iterable[Part], patience: float = 10.0) -> None:
-    """TERM to all, KILL to those that are still there after `patience` seconds."""
-    left = {part.pid: part.name for part in targets}
-    for signum, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
-        for pid, name in left.items():
-            if _marker(pid) == name:
-                _signal(pid, signum)
-        deadline = time.monotonic() + seconds
-        while left and time.monotonic() < deadline:
-            left = {pid: name for pid, name in left.items() if alive(pid)}
-            time.sleep(0.02)
+def kill_all(patience: float = 10.0) -> None:
+    """KILL every process of ours until none is left: nothing of a cluster is kept, so nobody need say goodbye.
 
-
-def kill_containers(patience: float = 5.0) -> None:
-    """KILL every process in a pod of ours, until none is left."""
+    The kubelet goes first, or it would start containers again; then containers, then their shims and the rest.
+    """
     deadline = time.monotonic() + patience
-    while (found := container_pids()) and time.monotonic() < deadline:
-        for pid in found:
-            _signal(pid, signal.SIGKILL)
+    _kill(part.pid for part in parts() if part.name == "kubelet")
+    while (found := (*container_pids(), *(part.pid for part in parts()))) and time.monotonic() < deadline:
+        _kill(found)
         time.sleep(0.05)
 
 
-def _signal(pid: int, signum: signal.Signals) -> None:
-    try:
-        os.kill(pid, signum)
-    except ProcessLookupError:
-        return
+def _kill(targets: Iterable[int]) -> None:
+    for pid in targets:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
 
 
 def _marker(pid: int) -> str | None:

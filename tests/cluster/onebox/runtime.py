@@ -63,10 +63,15 @@ def remove_covered_folders(layout: Layout) -> None:
     for folder in json.loads(record.read_text()):
         path = Path(folder)
         if path.is_dir() and not any(path.iterdir()):
-            if path.is_mount():
+            while folder in mounts():
                 # `ip netns add` makes /run/netns a mount of its own.
-                run("umount", str(path))
+                run("umount", folder)
             path.rmdir()
+
+
+def mounts() -> list[str]:
+    """Every mount point that the machine's own processes see."""
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
 
 
 def write_configuration(layout: Layout, tools: Path) -> Path:

@@ -9,10 +9,8 @@ from pathlib import Path
 from onebox import network, node, runtime
 from onebox.errors import OneboxError
 from onebox.layout import HOST_LINK, NAME, Layout
-from onebox.processes import container_pids, end, kill_containers, parts
+from onebox.processes import container_pids, kill_all, parts
 from onebox.tools import Report
-
-_CONTROLLERS = ("kwok", "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy")
 
 
 def stop(layout: Layout, report: Report) -> None:
@@ -20,11 +18,7 @@ def stop(layout: Layout, report: Report) -> None:
 
     Raises OneboxError that names what is left, where something could not be removed.
     """
-    # First those that would start containers again, then the containers, then what they lived in.
-    end(part for part in parts() if part.name in _CONTROLLERS)
-    kill_containers()
-    end(parts())
-    kill_containers()
+    kill_all()
     report("processes ended")
     network.remove()
     _remove_cgroups()
@@ -41,8 +35,7 @@ def leftovers(layout: Layout) -> list[str]:
     """What of ours is on this machine, in words; empty when there is nothing."""
     found = [f"process {part.name} ({part.pid})" for part in parts()]
     found += [f"process {pid} of a container" for pid in container_pids()]
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    found += [f"mount {mount}" for mount in mounts if Path(mount).is_relative_to(layout.root)]
+    found += [f"mount {mount}" for mount in runtime.mounts() if Path(mount).is_relative_to(layout.root)]
     if network.NAMESPACE.exists():
         found.append(f"network namespace {NAME}")
     if Path("/sys/class/net", HOST_LINK).exists():
