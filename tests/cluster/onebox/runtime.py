@@ -146,7 +146,10 @@ def _write_registry_hosts(folder: Path) -> None:
         for host in (ip, f"{name}.{SYSTEM_NAMESPACE}"):
             place = folder / f"{host}:{REGISTRY_PORT}"
             place.mkdir(parents=True)
-            (place / "hosts.toml").write_text(f'server = "http://{ip}:{REGISTRY_PORT}"\n')
+            url = f"http://{ip}:{REGISTRY_PORT}"
+            (place / "hosts.toml").write_text(
+                f'server = "{url}"\n[host."{url}"]\n  capabilities = ["pull", "resolve"]\n'
+            )
 
 
 def _containerd(layout: Layout) -> str:

@@ -1,0 +1,76 @@
+"""What a person would look at after a failure: pods with states and log lines, events, Ray objects, the operator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import requests
+
+from onebox.addons import OPERATOR_NAMESPACE
+from onebox.api import Api, ApiError
+
+_LINES = "15"
+_WIDTH = 300
+
+
+def collect(api: Api, namespace: str) -> str:
+    """The evidence of a namespace as text; what cannot be had is said in its place."""
+    sections: dict[str, Callable[[], Iterator[str]]] = {
+        "pods": lambda: _pods(api, namespace),
+        "events": lambda: _events(api, namespace),
+        "ray objects": lambda: _ray_objects(api, namespace),
+        "operator": lambda: _logs_of(api, OPERATOR_NAMESPACE),
+    }
+    text = []
+    for title, lines in sections.items():
+        text.append(f"--- {title} of {namespace}" if title != "operator" else "--- operator")
+        try:
+            text += [line[:_WIDTH] for found in lines() for line in found.splitlines()]
+        except (requests.RequestException, ApiError) as error:
+            text.append(f"(not to be had: {error})")
+    return "\n".join(text)
+
+
+def _pods(api: Api, namespace: str) -> Iterator[str]:
+    for pod in api.items(f"/api/v1/namespaces/{namespace}/pods"):
+        status = pod["status"]
+        yield f"{pod['metadata']['name']}: {status.get('phase')} {status.get('reason', '')}"
+        for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
+            yield f"  {container['name']}: {json.dumps(container['state'])} restarts {container['restartCount']}"
+    yield from _logs_of(api, namespace)
+
+
+def _logs_of(api: Api, namespace: str) -> Iterator[str]:
+    for pod in api.items(f"/api/v1/namespaces/{namespace}/pods"):
+        for container in _started(pod):
+            name = pod["metadata"]["name"]
+            yield f"--- log of {name}/{container['name']}"
+            options = {"container": container["name"], "tailLines": _LINES}
+            yield api.text(f"/api/v1/namespaces/{namespace}/pods/{name}/log", **options)
+            if container["restartCount"]:
+                yield f"--- its previous log\n{_previous(api, namespace, name, options)}"
+
+
+def _started(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    status = pod["status"]
+    every = (*status.get("initContainerStatuses", []), *status.get("containerStatuses", []))
+    return [container for container in every if "waiting" not in container["state"]]
+
+
+def _previous(api: Api, namespace: str, pod: str, options: dict[str, str]) -> str:
+    return api.text(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", previous="true", **options)
+
+
+def _events(api: Api, namespace: str) -> Iterator[str]:
+    for event in api.items(f"/api/v1/namespaces/{namespace}/events")[-40:]:
+        about = event["involvedObject"]
+        yield f"{about['kind']}/{about['name']}: {event.get('reason')}: {event.get('message')}"
+
+
+def _ray_objects(api: Api, namespace: str) -> Iterator[str]:
+    for plural in ("rayclusters", "rayjobs", "rayservices"):
+        for found in api.items(f"/apis/ray.io/v1/namespaces/{namespace}/{plural}"):
+            yield f"{plural}/{found['metadata']['name']}:"
+            yield json.dumps(found.get("status", {}), indent=1)
