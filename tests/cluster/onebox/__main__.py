@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -80,8 +81,11 @@ def status() -> None:
     click.echo(
         f"started {holder.started} from {holder.clone}, {'up' if holder.up else 'not up: its start was cut off'}"
     )
-    for part in running:
-        click.echo(f"  {part.name:<26} pid {part.pid:>7}  {part.memory // _MIB:>5} MiB")
+    for name, group in itertools.groupby(running, key=lambda part: part.name):
+        members = list(group)
+        memory = sum(part.memory for part in members) // _MIB
+        who = f"pid {members[0].pid}" if len(members) == 1 else f"{len(members)} processes"
+        click.echo(f"  {name:<26} {who:<14} {memory:>5} MiB")
     cluster = Cluster.running()
     if cluster is None:
         click.echo(f"the API server does not answer for this clone; logs: {layout.logs}")

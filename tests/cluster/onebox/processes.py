@@ -73,7 +73,9 @@ def alive(pid: int) -> bool:
 
 def parts() -> tuple[Part, ...]:
     """Every process of the cluster that carries our marker, by name."""
-    found = [Part(name=name, pid=pid, memory=_memory(pid)) for pid in pids() if (name := _marker(pid))]
+    found = [
+        Part(name=_name(pid, name), pid=pid, memory=_memory(pid)) for pid in pids() if (name := _marker(pid))
+    ]
     return tuple(sorted(found, key=lambda part: (part.name, part.pid)))
 
 
@@ -116,6 +118,15 @@ def _marker(pid: int) -> str | None:
         return None
     prefix = f"{MARKER}=".encode()
     return next((v[len(prefix) :].decode() for v in environment.split(b"\0") if v.startswith(prefix)), None)
+
+
+def _name(pid: int, part: str) -> str:
+    """The part, or a shim of it: containerd starts one for each pod, which inherits its environment."""
+    try:
+        program = Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return part
+    return "containerd-shim" if program.startswith("containerd-shim") else part
 
 
 def _in_our_cgroup(pid: int) -> bool:

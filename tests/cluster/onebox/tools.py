@@ -19,6 +19,8 @@ from onebox.layout import TOOL_MODULES
 
 Report = Callable[[str], None]
 
+BUILD_BYTES = 10 * 10**9
+"""Room for sources, Go's build cache and the programs (0.7 GB)."""
 KUBERNETES_VERSION = "v1.34.4"
 _COMPONENT = "k8s.io/component-base/version"
 _STAMP = (
@@ -89,6 +91,7 @@ def build(folder: Path, tools: tuple[Tool, ...], log: Path, report: Report) -> N
     if not todo:
         return
     _check_go()
+    _check_disk(folder)
     folder.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with _lock(folder / ".lock", report):
@@ -151,6 +154,17 @@ def _check_go() -> None:
         raise OneboxError(
             "the Go compiler is missing: Kubernetes is built from its published modules. "
             "Install Go 1.25 or newer (https://go.dev/dl) so that `go version` answers, then try again"
+        )
+
+
+def _check_disk(folder: Path) -> None:
+    """Go's caches are by far the largest part; `go clean -cache -modcache` gives their room back afterwards."""
+    parent = next(place for place in folder.parents if place.exists())
+    free = shutil.disk_usage(parent).free
+    if free < BUILD_BYTES:
+        raise OneboxError(
+            f"building the cluster's programs takes about {BUILD_BYTES // 10**9} GB of disk, {parent} has "
+            f"{free / 10**9:.1f} GB free; make room, then try again"
         )
 
 
