@@ -36,10 +36,9 @@ class Layout:
 
     @classmethod
     def default(cls) -> Layout:
-        """`$KAIRAY_CLUSTER_DIR` or /var/lib/kairay-cluster; tools under the user's cache folder."""
+        """Fixed, since the namespaces' names are too: one cluster per machine. Tools are in the user's cache folder."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        root = Path(os.environ.get("KAIRAY_CLUSTER_DIR") or "/var/lib/kairay-cluster")
-        return cls(root=root, tools=cache / "kairay" / "cluster")
+        return cls(root=Path("/var/lib/kairay-cluster"), tools=cache / "kairay" / "cluster")
 
     @property
     def state(self) -> Path:
