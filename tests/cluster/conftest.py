@@ -82,7 +82,7 @@ def namespace(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]
 
 
 def remove_namespace(cluster: Cluster, name: str) -> None:
-    """Ray's own objects first, while the operator that clears their finalizers sees them; pods do not linger."""
+    """Wait until it is gone. Its pods are deleted too, with a second of grace, so that they do not linger."""
     path = f"/api/v1/namespaces/{name}"
     if cluster.api.find(path) is None:
         return
@@ -96,10 +96,9 @@ def remove_namespace(cluster: Cluster, name: str) -> None:
 def kubectl(cluster: Cluster) -> Kubectl:
     """Run kubectl; its standard output, or an error that carries what it said."""
 
-    def run(*arguments: str, text: str | None = None) -> str:
+    def run(*arguments: str) -> str:
         done = subprocess.run(
             [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}", *arguments],
-            input=text,
             capture_output=True,
             text=True,
             timeout=120,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import requests
 
 from onebox.addons import OPERATOR_NAMESPACE
-from onebox.api import Api, ApiError
+from onebox.api import Api, ApiError, Manifest
 
 _LINES = "15"
 _WIDTH = 300
@@ -37,30 +36,28 @@ def _pods(api: Api, namespace: str) -> Iterator[str]:
     for pod in api.items(f"/api/v1/namespaces/{namespace}/pods"):
         status = pod["status"]
         yield f"{pod['metadata']['name']}: {status.get('phase')} {status.get('reason', '')}"
-        for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
+        for container in _containers(pod):
             yield f"  {container['name']}: {json.dumps(container['state'])} restarts {container['restartCount']}"
     yield from _logs_of(api, namespace)
 
 
 def _logs_of(api: Api, namespace: str) -> Iterator[str]:
     for pod in api.items(f"/api/v1/namespaces/{namespace}/pods"):
-        for container in _started(pod):
-            name = pod["metadata"]["name"]
-            yield f"--- log of {name}/{container['name']}"
+        name = pod["metadata"]["name"]
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/log"
+        for container in _containers(pod):
+            if "waiting" in container["state"]:
+                continue
             options = {"container": container["name"], "tailLines": _LINES}
-            yield api.text(f"/api/v1/namespaces/{namespace}/pods/{name}/log", **options)
+            yield f"--- log of {name}/{container['name']}\n{api.text(path, **options)}"
             if container["restartCount"]:
-                yield f"--- its previous log\n{_previous(api, namespace, name, options)}"
+                yield f"--- its previous log\n{api.text(path, previous='true', **options)}"
 
 
-def _started(pod: dict[str, Any]) -> list[dict[str, Any]]:
+def _containers(pod: Manifest) -> list[Manifest]:
+    """Statuses of its init containers, then of the others."""
     status = pod["status"]
-    every = (*status.get("initContainerStatuses", []), *status.get("containerStatuses", []))
-    return [container for container in every if "waiting" not in container["state"]]
-
-
-def _previous(api: Api, namespace: str, pod: str, options: dict[str, str]) -> str:
-    return api.text(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", previous="true", **options)
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
 
 
 def _events(api: Api, namespace: str) -> Iterator[str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from onebox.api import Manifest
+from onebox.layout import RAY_VERSION
 
-Manifest = dict[str, Any]
-
-RAY_VERSION = "2.60.0"
 HEAD_PORTS = [
     {"containerPort": 6379, "name": "gcs-server"},
     {"containerPort": 8265, "name": "dashboard"},

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from onebox.layout import CLONE, Layout
 from onebox.packages import check_machine
 from onebox.processes import parts
 from onebox.stop import leftovers
+from polling import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 LAYOUT = Layout.default()
@@ -66,7 +65,7 @@ def test_a_second_up_finds_the_cluster_and_another_clone_is_told_who_holds_it(tm
 def test_a_start_that_is_killed_after_a_part_began_is_cleaned_up(part: str) -> None:
     before = machine()
     starter = start_up()
-    until(lambda: part in {running.name for running in parts()}, f"{part} runs")
+    part_runs(part)
     starter.send_signal(signal.SIGKILL)
     starter.wait()
     assert leftovers(LAYOUT) != []
@@ -77,7 +76,7 @@ def test_a_start_that_is_killed_after_a_part_began_is_cleaned_up(part: str) -> N
 
 def test_ctrl_c_in_the_middle_of_a_start_leaves_nothing() -> None:
     starter = start_up()
-    until(lambda: "kube-apiserver" in {running.name for running in parts()}, "the API server runs")
+    part_runs("kube-apiserver")
     starter.send_signal(signal.SIGINT)
     assert starter.wait(timeout=60) == 130
     assert leftovers(LAYOUT) == []
@@ -86,7 +85,7 @@ def test_ctrl_c_in_the_middle_of_a_start_leaves_nothing() -> None:
 
 def test_the_next_up_cleans_after_a_killed_one() -> None:
     starter = start_up()
-    until(lambda: "kube-apiserver" in {running.name for running in parts()}, "the API server runs")
+    part_runs("kube-apiserver")
     starter.send_signal(signal.SIGKILL)
     starter.wait()
     up = onebox("up")
@@ -98,7 +97,7 @@ def test_the_next_up_cleans_after_a_killed_one() -> None:
 
 def test_a_part_that_cannot_run_is_named_with_its_last_words() -> None:
     starter = start_up(stderr=subprocess.PIPE)
-    until(lambda: "etcd" in {running.name for running in parts()}, "etcd runs")
+    part_runs("etcd")
     os.kill(next(part.pid for part in parts() if part.name == "etcd"), signal.SIGKILL)
     _, said = starter.communicate(timeout=120)
     assert starter.returncode == 1
@@ -116,6 +115,10 @@ def start_up(stderr: int | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command("up"), env=environment(), stdout=subprocess.DEVNULL, stderr=stderr, text=True
     )
+
+
+def part_runs(name: str) -> None:
+    eventually(f"{name} runs", lambda: {part.name for part in parts()}, lambda names: name in names)
 
 
 def command(*arguments: str) -> list[str]:
@@ -163,10 +166,3 @@ def run_text(words: list[str]) -> str:
     return subprocess.run(
         words, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True
     ).stdout
-
-
-def until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 import requests
 
+from onebox.api import Manifest
 from onebox.cluster import DEFAULT_GPUS, Cluster
 from polling import eventually
-from ray_manifests import Manifest, pod
+from ray_manifests import pod
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 

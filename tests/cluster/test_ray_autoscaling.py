@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from onebox.api import Manifest
 from onebox.cluster import Cluster
 from polling import eventually
-from ray_manifests import Manifest, cluster_spec, ray_cluster, with_gpu_workers_from_zero
+from ray_manifests import cluster_spec, ray_cluster, with_gpu_workers_from_zero
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

@@ -9,9 +9,10 @@ import pytest
 import requests
 
 from onebox.addons import OPERATOR_NAMESPACE
+from onebox.api import Manifest
 from onebox.cluster import Cluster
 from polling import eventually
-from ray_manifests import Manifest, cluster_spec, ray_job, with_workers
+from ray_manifests import cluster_spec, ray_job, with_workers
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from onebox.api import Manifest
 from onebox.cluster import Cluster
 from onebox.images import Image, write_archive
 from polling import eventually
-from ray_manifests import Manifest, pod
+from ray_manifests import pod
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 

@@ -1,12 +1,10 @@
-"""`python -m onebox up|down|status|env`."""
+"""`python -m onebox up|down|build|status|env`."""
 
 from __future__ import annotations
 
-import functools
 import itertools
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,11 +13,10 @@ from onebox import holder as holders
 from onebox.addons import DEPLOYMENTS, STORAGE_DEPLOYMENT, unavailable
 from onebox.api import ApiError
 from onebox.cluster import DEFAULT_GPUS, Cluster, build_tools, ensure_up, take_down
-from onebox.errors import OneboxError
+from onebox.errors import OneboxError, Report
 from onebox.layout import Layout
 from onebox.processes import parts
 from onebox.stop import leftovers
-from onebox.tools import Report
 
 _MIB = 2**20
 
@@ -126,11 +123,13 @@ def main() -> None:
 
 
 def _progress() -> Report:
-    return functools.partial(_say, time.monotonic)
+    """Lines on stderr with the seconds since now."""
+    began = time.monotonic()
 
+    def report(text: str) -> None:
+        click.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=True)
 
-def _say(clock: Callable[[], float], text: str, *, began: float = time.monotonic()) -> None:
-    click.echo(f"{clock() - began:6.1f} s  {text}", err=True)
+    return report
 
 
 if __name__ == "__main__":

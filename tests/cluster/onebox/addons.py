@@ -20,7 +20,7 @@ from onebox.layout import (
 )
 
 REGISTRY_USER, REGISTRY_PASSWORD = "tester", "test-password"
-_HTPASSWD = "tester:$2y$05$DFzzRjX8jUjnRHZZ621vp.bpsC22SyXDJqsyZC58YuVtITP9Vvxce"
+_HTPASSWD = f"{REGISTRY_USER}:$2y$05$DFzzRjX8jUjnRHZZ621vp.bpsC22SyXDJqsyZC58YuVtITP9Vvxce"
 """bcrypt of REGISTRY_PASSWORD."""
 OPERATOR_NAMESPACE = "ray-system"
 _MANIFESTS = Path(__file__).with_name("manifests")
@@ -75,7 +75,7 @@ def _apply_operator(api: Api, tools: Path) -> None:
     """From the operator's own configuration folder; only the namespace, the image and the probes' patience are ours."""
     config = tools / "kuberay"
     for path in sorted((config / "crd" / "bases").glob("*.yaml")):
-        # One to four hundred kB of schema each: handed over as they are.
+        # About one MB of schema each: handed over as they are.
         group, _, plural = path.stem.partition("_")
         api.apply_text(f"{_CRDS}/{plural}.{group}", path.read_text())
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}})
@@ -104,6 +104,6 @@ def _operator_object(manifest: dict[str, Any], tools: Path) -> dict[str, Any]:
             "limits": {"cpu": "1", "memory": "512Mi"},
         }
         container["readinessProbe"] |= {"initialDelaySeconds": 1, "periodSeconds": 1}
-        # The image says no user; the chart's demands one that is not root.
+        # Its pod may not run as root, and our image names no user.
         manifest["spec"]["template"]["spec"]["securityContext"] |= {"runAsUser": 65532, "runAsGroup": 65532}
     return manifest

@@ -11,7 +11,7 @@ import yaml
 
 from onebox.certificates import SERVER
 
-FIELD_MANAGER = "kairay-onebox"
+_FIELD_MANAGER = "kairay-onebox"
 _TIMEOUT = (3.05, 30)
 Manifest = dict[str, Any]
 
@@ -70,7 +70,7 @@ class Api:
     def apply_text(self, path: str, text: str) -> Manifest:
         """Server-side apply of YAML or JSON as it stands, at the object's own path."""
         answer = self._call(
-            "PATCH", path, params={"fieldManager": FIELD_MANAGER, "force": "true"}, data=text.encode(),
+            "PATCH", path, params={"fieldManager": _FIELD_MANAGER, "force": "true"}, data=text.encode(),
             headers={"Content-Type": "application/apply-patch+yaml"},
         )  # fmt: skip
         return cast("Manifest", answer.json())

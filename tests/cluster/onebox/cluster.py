@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -15,13 +14,12 @@ from onebox import holder as holders
 from onebox import packages, tools
 from onebox.addons import REGISTRY_PASSWORD, REGISTRY_USER
 from onebox.api import Api, ApiError
-from onebox.errors import OneboxError
+from onebox.errors import OneboxError, Report
 from onebox.holder import Holder
 from onebox.layout import CLONE, NODE, PRIVATE_REGISTRY_IP, RAY_IMAGE, REGISTRY_IP, REGISTRY_PORT, Layout
 from onebox.processes import parts
 from onebox.start import Start
 from onebox.stop import leftovers, stop
-from onebox.tools import Report
 
 DEFAULT_GPUS = 4
 
@@ -106,11 +104,8 @@ def take_down(report: Report, *, force: bool = False) -> None:
     layout = Layout.default()
     with holders.lock(layout, report):
         holder = holders.read(layout)
-        if holder and holder.up and not holder.is_this_clone and not force and Path(holder.clone).exists():
-            raise OneboxError(
-                f"the cluster of this machine belongs to the clone in {holder.clone} (since {holder.started}); run "
-                "`make cluster-down` there, or `make cluster-down FORCE=1` here"
-            )
+        if not force:
+            _refuse_another_clones(holder)
         if holder is None and not leftovers(layout):
             report("no cluster is up")
             return
@@ -120,14 +115,18 @@ def take_down(report: Report, *, force: bool = False) -> None:
 def _clear_the_way(layout: Layout, report: Report) -> None:
     """Refuse where another clone's cluster runs; clean up after one that is not whole."""
     holder = holders.read(layout)
+    _refuse_another_clones(holder)
+    if holder or leftovers(layout):
+        report("cleaning up after a cluster that was not taken down")
+        stop(layout, report)
+
+
+def _refuse_another_clones(holder: Holder | None) -> None:
     if holder and holder.up and not holder.is_this_clone and Path(holder.clone).exists():
         raise OneboxError(
             f"one cluster per machine: the clone in {holder.clone} holds it (since {holder.started}); run "
             "`make cluster-down` there first, or `make cluster-down FORCE=1` here"
         )
-    if holder or leftovers(layout):
-        report("cleaning up after a cluster that was not taken down")
-        stop(layout, report)
 
 
 def _start(layout: Layout, folder: Path, report: Report, gpus: int) -> None:
@@ -135,7 +134,7 @@ def _start(layout: Layout, folder: Path, report: Report, gpus: int) -> None:
     began = time.monotonic()
     shutil.rmtree(layout.logs, ignore_errors=True)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    holder = Holder(clone=str(CLONE), pid=os.getpid(), started=now, tools=str(folder), gpus=gpus, up=False)
+    holder = Holder(clone=str(CLONE), started=now, tools=str(folder), up=False)
     holders.write(layout, holder)
     layout.state.mkdir(mode=0o755)
     try:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from onebox.errors import OneboxError
 
 
-def run(*command: str, text: str | None = None) -> str:
+def run(*command: str) -> str:
     """Its standard output; OneboxError with what it said when it ends with another code than 0."""
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
         raise OneboxError(f"`{' '.join(command)}` ended with {done.returncode}: {said}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -10,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from onebox.errors import Report
 from onebox.layout import CLONE, Layout
-from onebox.tools import Report
+from onebox.locks import exclusive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +19,8 @@ class Holder:
     """Written before the first change to the machine, so that a killed start can be told from a running cluster."""
 
     clone: str
-    pid: int
-    """Of the starter."""
     started: str
     tools: str
-    gpus: int
     up: bool
     """Whether the start came to its end."""
 
@@ -40,7 +37,7 @@ def read(layout: Layout) -> Holder | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        return Holder(clone="?", pid=0, started="?", tools="", gpus=0, up=False)
+        return Holder(clone="?", started="?", tools="", up=False)
 
 
 def write(layout: Layout, holder: Holder) -> None:
@@ -54,13 +51,10 @@ def write(layout: Layout, holder: Holder) -> None:
 def lock(layout: Layout, report: Report) -> Iterator[None]:
     """Only one start or stop at a time; the kernel frees it when its owner dies."""
     layout.root.mkdir(parents=True, exist_ok=True)
-    with (layout.root / ".lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            report(f"another start or stop is at work (pid {handle.read().strip() or '?'}); waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    with exclusive(
+        layout.root / ".lock",
+        lambda pid: report(f"another start or stop is at work (pid {pid or '?'}); waiting for it"),
+    ) as handle:
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()

@@ -10,9 +10,8 @@ import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onebox.layout import BASE_IMAGE, CLONE, PAUSE_IMAGE, RAY_IMAGE
+from onebox.layout import BASE_IMAGE, CLONE, PAUSE_IMAGE, RAY_IMAGE, SYSTEM_PATH
 
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CREATED = "2026-01-01T00:00:00Z"
 """Same input, same bytes."""
 _FOLDERS = (
@@ -56,12 +55,12 @@ def images(tools: Path) -> tuple[Image, ...]:
     return (
         # The runtime gives its mounts to containers, not to the sandbox: this one brings its program along.
         Image(name=PAUSE_IMAGE, entrypoint=("/pause",), program=tools / "pause"),
-        Image(name=BASE_IMAGE, environment={"PATH": _SYSTEM_PATH}),
+        Image(name=BASE_IMAGE, environment={"PATH": SYSTEM_PATH}),
         Image(
             name=RAY_IMAGE,
             folder="/home/ray",
             environment={
-                "PATH": f"{CLONE / '.venv' / 'bin'}:{Path(sys.base_prefix).resolve() / 'bin'}:{_SYSTEM_PATH}",
+                "PATH": f"{CLONE / '.venv' / 'bin'}:{Path(sys.base_prefix).resolve() / 'bin'}:{SYSTEM_PATH}",
                 "HOME": "/home/ray",
                 "PYTHONUNBUFFERED": "1",
                 "RAY_USAGE_STATS_ENABLED": "0",

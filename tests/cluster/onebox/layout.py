@@ -20,7 +20,9 @@ API_SERVICE_IP, DNS_IP = "10.252.0.1", "10.252.0.10"
 REGISTRY_IP, PRIVATE_REGISTRY_IP, REGISTRY_PORT = "10.252.0.50", "10.252.0.51", 5000
 SYSTEM_NAMESPACE = "kairay-system"
 DOMAIN = "cluster.local"
-RAY_IMAGE = "kairay.local/ray:2.60.0"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+RAY_VERSION = "2.60.0"
+RAY_IMAGE = f"kairay.local/ray:{RAY_VERSION}"
 BASE_IMAGE = "kairay.local/base:1"
 PAUSE_IMAGE = "kairay.local/pause:1"
 
@@ -30,7 +32,7 @@ class Layout:
     """Folders of the cluster of this machine."""
 
     root: Path
-    """Everything that `down` removes, but for `logs`."""
+    """What `down` removes, but for `logs`, `build.log` and the lock."""
     tools: Path
     """Cache of built programs, one folder per hash of what they are built from."""
 
@@ -52,7 +54,7 @@ class Layout:
 
     @property
     def holder(self) -> Path:
-        """Who started the cluster: JSON with clone, pid, time and whether it is up."""
+        """Who started the cluster: JSON with clone, time, tools and whether it is up."""
         return self.root / "holder.json"
 
     @property

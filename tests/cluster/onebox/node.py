@@ -22,7 +22,18 @@ def kubelet(layout: Layout, tools: Path) -> list[str]:
     state, pki = layout.state, layout.pki
     # Never empty: containerd would copy the machine's own into pods with dnsPolicy Default.
     (state / "resolv.conf").write_text(f"nameserver {DNS_IP}\n")
-    config = {
+    (state / "kubelet.json").write_text(json.dumps(_kubelet_configuration(layout), indent=1))
+    return [
+        str(tools / "kubelet"), "--config", str(state / "kubelet.json"),
+        "--kubeconfig", str(pki / "kubelet.kubeconfig"),
+        "--root-dir", str(state / "kubelet"), "--cert-dir", str(pki), "--hostname-override", NODE, "--node-ip", NODE_IP,
+        "--v", "1",
+    ]  # fmt: skip
+
+
+def _kubelet_configuration(layout: Layout) -> dict[str, object]:
+    state, pki = layout.state, layout.pki
+    return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "address": NODE_IP,
@@ -59,13 +70,6 @@ def kubelet(layout: Layout, tools: Path) -> list[str]:
             "nodefs.inodesFree": "1%",
         },
     }
-    (state / "kubelet.json").write_text(json.dumps(config, indent=1))
-    return [
-        str(tools / "kubelet"), "--config", str(state / "kubelet.json"),
-        "--kubeconfig", str(pki / "kubelet.kubeconfig"),
-        "--root-dir", str(state / "kubelet"), "--cert-dir", str(pki), "--hostname-override", NODE, "--node-ip", NODE_IP,
-        "--v", "1",
-    ]  # fmt: skip
 
 
 def kube_proxy(layout: Layout, tools: Path) -> list[str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from onebox.errors import OneboxError
-from onebox.tools import Report
+from onebox.commands import run
+from onebox.errors import OneboxError, Report
 
 _PROGRAMS = {
     "containerd": "containerd",
@@ -55,13 +54,7 @@ def install(report: Report) -> None:
     report(f"installing {', '.join(wanted)}")
     with _no_services():
         for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *wanted]):
-            done = subprocess.run(
-                ["apt-get", *command], env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            if done.returncode != 0:
-                said = (done.stderr or done.stdout).strip().splitlines()[-3:]
-                raise OneboxError(f"`apt-get {' '.join(command)}` failed: {' '.join(said)}")
+            run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *command)
     if left := missing_packages():
         raise OneboxError(
             f"{', '.join(left)} was installed but its programs are not in PATH; see `dpkg -L {left[0]}`"

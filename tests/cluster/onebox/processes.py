@@ -14,12 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onebox.layout import NAME, Layout
+from onebox.layout import NAME, SYSTEM_PATH, Layout
 
 MARKER = "KAIRAY_CLUSTER_PART"
 """Variable that names the part; containers do not inherit it, their cgroup tells."""
 ANCHOR = "anchor"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +39,7 @@ def spawn(layout: Layout, name: str, command: Sequence[str], *, anchor: int | No
     enter = [] if anchor is None else [
         "nsenter", f"--net=/proc/{anchor}/ns/net", f"--mount=/proc/{anchor}/ns/mnt", "--",
     ]  # fmt: skip
-    environment = {
-        "PATH": _PATH,
-        "HOME": "/root",
-        MARKER: name,
-        "GOMAXPROCS": str(max(2, os.cpu_count() or 2)),
-    }
+    environment = {"PATH": SYSTEM_PATH, "HOME": "/root", MARKER: name}
     layout.logs.mkdir(parents=True, exist_ok=True)
     with (layout.logs / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(

@@ -9,9 +9,9 @@ from pathlib import Path
 from onebox import addons, certificates, control_plane, network, node, runtime
 from onebox.api import Api
 from onebox.commands import succeeds
+from onebox.errors import Report
 from onebox.layout import NODE, NODE_IP, Layout
 from onebox.processes import ANCHOR, parts, spawn
-from onebox.tools import Report
 from onebox.waiting import wait_for
 
 
@@ -22,7 +22,7 @@ class Start:
         self.layout, self.tools, self.report = layout, tools, report
         self.pids: dict[str, int] = {}
 
-    def run(self, *, gpus: int) -> Api:
+    def run(self, *, gpus: int) -> None:
         """From nothing to a Ready node with DNS, registries and the operator."""
         self._namespaces()
         certificates.create(self.layout.pki, datetime.datetime.now(datetime.UTC))
@@ -44,7 +44,6 @@ class Start:
         self.report(f"node {NODE} is ready ({NODE_IP}, {gpus} pretended GPUs)")
         self._wait_deployments(api, addons.DEPLOYMENTS)
         self.report("DNS, registries and the KubeRay operator are available")
-        return api
 
     def additions(self, api: Api) -> None:
         """Claims and kwok, once their programs are built."""
@@ -84,10 +83,15 @@ class Start:
         wait_for(what, check, seconds=seconds, parts=self.pids, logs=self.layout.logs, missing=missing)
 
     def _wait_deployments(self, api: Api, wanted: tuple[tuple[str, str], ...]) -> None:
+        missing: list[str] = []
+
+        def available() -> bool:
+            missing[:] = addons.unavailable(api, wanted)
+            return not missing
+
         self._wait(
-            "available deployments", lambda: not addons.unavailable(api, wanted), seconds=120,
-            missing=lambda: f"missing: {', '.join(addons.unavailable(api, wanted))}",
-        )  # fmt: skip
+            "available deployments", available, seconds=120, missing=lambda: f"missing: {', '.join(missing)}"
+        )
 
     @staticmethod
     def _has_service_account(api: Api) -> bool:

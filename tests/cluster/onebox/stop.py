@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 
 from onebox import network, node, runtime
-from onebox.errors import OneboxError
+from onebox.errors import OneboxError, Report
 from onebox.layout import HOST_LINK, NAME, Layout
 from onebox.processes import container_pids, kill_all, parts
-from onebox.tools import Report
 
 
 def stop(layout: Layout, report: Report) -> None:

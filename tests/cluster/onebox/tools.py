@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from onebox.errors import OneboxError
+from onebox.errors import OneboxError, Report
 from onebox.layout import TOOL_MODULES
-
-Report = Callable[[str], None]
+from onebox.locks import exclusive
 
 BUILD_BYTES = 10 * 10**9
 """Room for sources, Go's build cache and the programs (0.7 GB)."""
-KUBERNETES_VERSION = "v1.34.4"
+_KUBERNETES_VERSION = "v1.34.4"
 _COMPONENT = "k8s.io/component-base/version"
 _STAMP = (
-    f"-X {_COMPONENT}.gitVersion={KUBERNETES_VERSION}"
+    f"-X {_COMPONENT}.gitVersion={_KUBERNETES_VERSION}"
     f" -X {_COMPONENT}.gitMajor=1 -X {_COMPONENT}.gitMinor=34 -X {_COMPONENT}.gitTreeState=clean"
 )
 
@@ -94,7 +90,7 @@ def build(folder: Path, tools: tuple[Tool, ...], log: Path, report: Report) -> N
     _check_disk(folder)
     folder.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder / ".lock", report):
+    with exclusive(folder / ".lock", lambda _: report("another build is at work; waiting for it")):
         for tool in missing(folder, todo):
             _build_one(folder, tool, log, report)
 
@@ -106,9 +102,7 @@ def _build_one(folder: Path, tool: Tool, log: Path, report: Report) -> None:
     staging = folder / f".{tool.module}"
     shutil.rmtree(staging, ignore_errors=True)
     command = ["go", "install", "-trimpath", f"-ldflags=-s -w {tool.flags}".rstrip(), *tool.programs.values()]
-    environment = {
-        **_go_environment(), "GOBIN": str(staging), "CGO_ENABLED": "0",
-    }  # fmt: skip
+    environment = {**_go_environment(), "GOBIN": str(staging), "CGO_ENABLED": "0"}
     with log.open("ab") as out:
         code = subprocess.run(
             command, cwd=TOOL_MODULES / tool.module, env=environment, stdout=out, stderr=out, check=False
@@ -166,14 +160,3 @@ def _check_disk(folder: Path) -> None:
             f"building the cluster's programs takes about {BUILD_BYTES // 10**9} GB of disk, {parent} has "
             f"{free / 10**9:.1f} GB free; make room, then try again"
         )
-
-
-@contextmanager
-def _lock(path: Path, report: Report) -> Iterator[None]:
-    with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("another build is at work; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
