@@ -47,7 +47,7 @@ def test_no_go_compiler_is_said_with_the_remedy(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OneboxError, match=r"Install Go 1\.25 or newer"):
+    with pytest.raises(OneboxError, match=r"Install Go 1\.26 or newer"):
         tools.build(layout.tools, tools.NEEDED, tmp_path / "log", print)
 
 

@@ -147,7 +147,7 @@ def _check_go() -> None:
     if shutil.which("go") is None:
         raise OneboxError(
             "the Go compiler is missing: Kubernetes is built from its published modules. "
-            "Install Go 1.25 or newer (https://go.dev/dl) so that `go version` answers, then try again"
+            "Install Go 1.26 or newer (https://go.dev/dl) so that `go version` answers, then try again"
         )
 
 
