@@ -18,12 +18,13 @@ import requests
 
 from kairay.errors import HostError
 from kairay.local import ray_instance
-from kairay.local.jobs import JobInfo, JobsClient, JobStatus, last_word
+from kairay.local.jobs import JobInfo, JobsClient, JobStatus
 from kairay.local.ports import free_ports
 from kairay.local.processes import MARK, find_marked
 from kairay.local.ray_instance import RayInstance, ensure_ray, env_exports, find_ray, stop_ray
 from kairay.local.serve import AppInfo, AppStatus, ServeClient
 from kairay.local.state import RayRecord, StateDir
+from kairay.ray.job_word import last_word
 from kairay.ray.serve_config import _KEYS
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(300)]

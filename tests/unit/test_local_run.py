@@ -15,7 +15,6 @@ from kairay.local.fake import FakeJobs, FakeMachine, FakeServe
 from kairay.local.jobs import JobStatus
 from kairay.local.logs import read_logs
 from kairay.local.machine import FoundAdapter
-from kairay.local.progress import TuningProgress
 from kairay.local.result import RunOptions, RunResult
 from kairay.local.run import run_workspace
 from kairay.local.serve import AppStatus
@@ -26,6 +25,7 @@ from kairay.local.stop import stop_all, stop_workspace
 from kairay.machine import MachineProbe
 from kairay.plan import PlanTarget, make_plan
 from kairay.presets import find_preset
+from kairay.ray.progress import TuningProgress
 from kairay.skus import load_skus, local_machine
 from kairay.workspace import parse_documents
 

@@ -9,14 +9,15 @@ import pytest
 
 from kairay.errors import DataError, HostError, InputError, JobFailedError, KairayError, TransientError
 from kairay.local.dashboard import Answer, Dashboard
-from kairay.local.jobs import JobInfo, JobStatus, job_error, last_word
+from kairay.local.jobs import JobInfo, JobStatus, job_error
 from kairay.local.ports import check_port, free_ports, is_free
 from kairay.local.processes import MARK
-from kairay.local.progress import tuning_progress
 from kairay.local.ray_command import RayPorts, prepend_path, start_command, start_environment
 from kairay.local.ray_instance import env_exports, find_ray, last_line, stop_ray
 from kairay.local.serve import ServeClient
 from kairay.local.state import Outcome, RayRecord, StateDir, WorkKind, WorkspaceRecord
+from kairay.ray.job_word import last_word
+from kairay.ray.progress import tuning_progress
 
 PORTS = RayPorts(
     gcs=1, dashboard=2, metrics=3, client=4, agent_http=5, agent_grpc=6, runtime_env=7,

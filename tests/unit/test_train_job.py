@@ -77,7 +77,7 @@ def test_local_and_cluster_differ_in_their_target_only() -> None:
     local = tune_config(plan_on_laptop(), LOCAL, PLACES, revision="0a1b2c", parameters={})
     cluster = tune_config(plan_on_laptop(), CLUSTER, PLACES, revision="0a1b2c", parameters={})
     differing = {key for key in local if local[key] != cluster[key]}
-    assert differing == {"gpuWaitSeconds", "maxFailures"}
+    assert differing == {"gpuWaitSeconds", "maxFailures", "tunerResource"}
     assert local.keys() == cluster.keys()
 
 

@@ -71,7 +71,6 @@ def test_the_file_that_the_control_side_writes_is_read(tmp_path: Path) -> None:
         ({"data": []}, "data: Tuple should have at least 1 item"),
         ({"workers": 0}, "workers: Input should be greater than or equal to 1"),
         ({"device": "cuda"}, "device is cuda, so gpusPerWorker must be at least 1"),
-        ({"gpusPerWorker": 1}, "device is cpu, so gpusPerWorker must be 0"),
         ({"storage": "runs"}, "storage runs must be an absolute path"),
         ({"run": "../x"}, "run: String should match pattern"),
         ({"deepspeed": "zero9"}, "deepspeed: Input should be 'zero2'"),

@@ -20,6 +20,8 @@ from kairay_train.metrics import Progress
 from kairay_train.training_actor import TrainingActor, actor_environment
 
 POLL_SECONDS = 1.0
+TUNER_SHARE = 0.01
+"""Of the resource that marks pods with the storage; there is one per pod."""
 ACTOR_RESTARTS = 10
 """How often the training actor comes back; each time training goes on from its last checkpoint."""
 
@@ -60,6 +62,8 @@ def await_resources(config: TuneConfig) -> None:
     on a cluster that asks the autoscaler for the nodes.
     """
     bundle = {"CPU": float(config.cpus_per_worker)}
+    if config.tuner_resource:
+        bundle[config.tuner_resource] = TUNER_SHARE
     if config.gpus_per_worker:
         bundle["GPU"] = float(config.gpus_per_worker)
     group = placement_group([bundle] * config.workers, strategy="PACK")
@@ -83,7 +87,6 @@ def train(
     show: Callable[[Progress], None],
 ) -> Trained:
     """Run the training actor to its end; JobFailedError or HostError say why there is no adapter."""
-    here = ray.get_runtime_context().get_node_id()
     actor = (
         ray.remote(TrainingActor)
         .options(
@@ -92,7 +95,7 @@ def train(
             max_restarts=ACTOR_RESTARTS,
             max_task_retries=ACTOR_RESTARTS,
             runtime_env={"env_vars": actor_environment()},
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=here, soft=True),
+            **_where_storage_is(group),
         )
         .remote()
     )
@@ -100,6 +103,13 @@ def train(
         return _watch(actor, actor.fit.remote(job, group), show)
     finally:
         ray.kill(actor)
+
+
+def _where_storage_is(group: TrainingGroup) -> dict[str, Any]:
+    if group.tuner_resource is not None:
+        return {"resources": {group.tuner_resource: TUNER_SHARE}}
+    here = ray.get_runtime_context().get_node_id()
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=here, soft=True)}
 
 
 def _watch(actor: Any, result: Any, show: Callable[[Progress], None]) -> Trained:

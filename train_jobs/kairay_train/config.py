@@ -60,6 +60,8 @@ class TuneConfig(BaseModel):
     """Where checkpoints go; every node of the run must see it."""
     workers: Count = 1
     gpus_per_worker: Annotated[int, Field(ge=0)] = 0
+    """Claimed from Ray; a worker that computes on its processor may claim them too, where nodes only advertise
+    GPUs."""
     cpus_per_worker: Count = 1
     device: Device = Device.CPU
     dtype: DataType = DataType.FLOAT32
@@ -71,6 +73,9 @@ class TuneConfig(BaseModel):
     packing: bool = True
     deepspeed: Literal["zero2"] | None = None
     gpu_wait_seconds: Annotated[float, Field(gt=0)] = 3600
+    tuner_resource: str | None = None
+    """A Ray resource of the pods that see `storage`; the training actor runs on one of them. None: beside the
+    driver, which sees it too."""
     max_failures: Annotated[int, Field(ge=-1)] = 3
     """How often a lost worker group is started again; -1: always."""
     checkpoint_steps: Count | None = None
@@ -82,8 +87,6 @@ class TuneConfig(BaseModel):
     def _devices_agree(self) -> TuneConfig:
         if self.device is Device.CUDA and self.gpus_per_worker == 0:
             raise ValueError("device is cuda, so gpusPerWorker must be at least 1")
-        if self.device is Device.CPU and self.gpus_per_worker > 0:
-            raise ValueError("device is cpu, so gpusPerWorker must be 0")
         if not self.storage.is_absolute():
             raise ValueError(f"storage {self.storage} must be an absolute path: workers have another folder")
         return self

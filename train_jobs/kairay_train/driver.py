@@ -26,7 +26,7 @@ from kairay.registry.artifact import Artifact, ArtifactMedia, ArtifactReference,
 from kairay.registry.model_cache import model_cache_dir
 from kairay.registry.models import resolve_model
 from kairay_train.adapter import write_adapter
-from kairay_train.config import TuneConfig
+from kairay_train.config import Device, TuneConfig
 from kairay_train.job import ZERO2, Trained, TrainingGroup, WorkerJob
 from kairay_train.metrics import Progress
 from kairay_train.pack_table import PackTable
@@ -148,7 +148,9 @@ def _train(
         workers=config.workers,
         cpus=config.cpus_per_worker,
         gpus=config.gpus_per_worker,
+        on_gpu=config.device is Device.CUDA,
         max_failures=config.max_failures,
+        tuner_resource=config.tuner_resource,
     )
     with connected(config):
         await_resources(config)

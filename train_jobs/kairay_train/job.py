@@ -39,7 +39,12 @@ class TrainingGroup:
     workers: int
     cpus: int
     gpus: int
+    """Claimed by each worker."""
+    on_gpu: bool
+    """They compute on them; False where nodes only advertise GPUs."""
     max_failures: int
+    tuner_resource: str | None = None
+    """A Ray resource of the pods that see `storage`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ class TrainingActor:
         trainer = TorchTrainer(
             _train,
             train_loop_config={"job": watched},
-            torch_config=TorchConfig(backend="nccl" if group.gpus else "gloo"),
+            torch_config=TorchConfig(backend="nccl" if group.on_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=group.workers, use_gpu=group.gpus > 0, resources_per_worker=resources
             ),
@@ -82,7 +82,7 @@ def worker_environment(group: TrainingGroup) -> dict[str, str]:
         # DeepSpeed compiles a small extension at run time and calls ninja by its bare name.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    if not group.gpus:
+    if not group.on_gpu:
         variables |= {"ACCELERATE_USE_CPU": "true", "DS_ACCELERATOR": "cpu"}
     return variables
 

@@ -16,8 +16,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from kairay.local.progress import TuningProgress
 from kairay.local.run import RunResult
+from kairay.ray.progress import TuningProgress
 
 LOG_STEPS = 10
 """Lines that a whole tuning run writes where there is no terminal."""

@@ -14,9 +14,9 @@ from typing import Any
 from kairay.errors import HostError, KairayError, TransientError
 from kairay.local.jobs import JobInfo, JobStatus
 from kairay.local.machine import FoundAdapter
-from kairay.local.progress import TuningProgress
 from kairay.local.ray_instance import RayInstance
 from kairay.local.serve import AppInfo, AppStatus, ServeInfo
+from kairay.ray.progress import TuningProgress
 
 SUCCEEDS = (JobStatus.PENDING, JobStatus.RUNNING, JobStatus.SUCCEEDED)
 DEPLOYS = (AppStatus.DEPLOYING, AppStatus.RUNNING)

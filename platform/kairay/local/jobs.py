@@ -5,7 +5,6 @@ A job's last JSON line is its result or its error; nothing else of a log is pars
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from kairay.errors import DataError, HostError, InputError, JobFailedError, KairayError, TransientError
 from kairay.local.dashboard import Dashboard, refused
+from kairay.ray.job_word import last_word
 
 
 class JobStatus(StrEnum):
@@ -104,30 +104,6 @@ class JobsClient:
         answer = self._dashboard.call("POST", f"/api/jobs/{job_id}/stop")
         if not answer.ok and answer.status != HTTPStatus.NOT_FOUND:
             raise refused(f"stop the job {job_id}", answer)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobWord:
-    """A job's last JSON line."""
-
-    result: Mapping[str, Any] | None = None
-    error: Mapping[str, Any] | None = None
-
-
-def last_word(log: str) -> JobWord:
-    """The job's result or error: the last line of its log that is a JSON object with `outcome` or `error`."""
-    for line in reversed(log.splitlines()):
-        if not line.startswith("{"):
-            continue
-        try:
-            said = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(said, dict) and isinstance(said.get("error"), dict):
-            return JobWord(error=said["error"])
-        if isinstance(said, dict) and "outcome" in said:
-            return JobWord(result=said)
-    return JobWord()
 
 
 _BY_EXIT_CODE: Final[dict[int, type[KairayError]]] = {

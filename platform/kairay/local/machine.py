@@ -14,10 +14,11 @@ from typing import Protocol
 from kairay.local.dashboard import Dashboard
 from kairay.local.jobs import Jobs, JobsClient
 from kairay.local.ports import check_port
-from kairay.local.progress import TuningProgress, read_progress
+from kairay.local.progress import read_progress
 from kairay.local.ray_instance import RayInstance, ensure_ray, find_ray, is_alive, join_foreign, stop_ray
 from kairay.local.serve import Serve, ServeClient
 from kairay.local.state import StateDir
+from kairay.ray.progress import TuningProgress
 from kairay.registry.annotations import REVISION
 
 JOB_SECONDS = 20.0

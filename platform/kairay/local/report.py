@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from kairay.local.progress import TuningProgress
+from kairay.ray.progress import TuningProgress
 
 
 class Reporter(Protocol):

@@ -10,11 +10,11 @@ from typing import Any
 from kairay.errors import KairayError
 from kairay.local.jobs import JobInfo, JobStatus
 from kairay.local.machine import LocalMachine, Machine
-from kairay.local.progress import TuningProgress
 from kairay.local.ray_instance import RayInstance
 from kairay.local.serve import AppInfo, AppStatus, ServeInfo
 from kairay.local.state import AdapterRecord, Outcome, StateDir, WorkKind, WorkspaceRecord
 from kairay.names import ray_service_name, run_name
+from kairay.ray.progress import TuningProgress
 
 
 class State(StrEnum):

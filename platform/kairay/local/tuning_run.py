@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from kairay.errors import HostError, JobFailedError, KairayError, TransientError
-from kairay.local.jobs import JobInfo, Jobs, JobStatus, job_error, last_word
+from kairay.local.jobs import JobInfo, Jobs, JobStatus, job_error
 from kairay.local.machine import FoundAdapter, Machine, end_job
 from kairay.local.places import TuningPlaces
-from kairay.local.progress import TuningProgress
 from kairay.local.ray_instance import RayInstance
 from kairay.local.report import Reporter
 from kairay.local.result import RunOptions
 from kairay.local.state import AdapterRecord, Outcome, StateDir, WorkspaceRecord
 from kairay.names import adapter_tag, run_name
 from kairay.plan import Plan
+from kairay.ray.job_word import last_word
+from kairay.ray.progress import TuningProgress
 from kairay.ray.target import LOCAL
 from kairay.ray.train_job import job_request, tune_config
 

@@ -168,7 +168,7 @@ def _resources(shape: ServingShape, target: Target) -> dict[str, Any]:
     if shape.device is not Device.CPU:
         return {"num_cpus": 1, "num_gpus": shape.gpus_per_replica}
     cpus = shape.threads or 1 if target.replica_cpus is None else target.replica_cpus
-    return {"num_cpus": cpus, "num_gpus": 0, **_threads(shape, cpus)}
+    return {"num_cpus": cpus, "num_gpus": target.advertised_gpus, **_threads(shape, cpus)}
 
 
 def _threads(shape: ServingShape, cpus: float) -> dict[str, Any]:

@@ -33,6 +33,11 @@ class Target:
     """How long a job waits for its workers before it gives up."""
     max_failures: int
     """Lost worker groups that are replaced."""
+    tuner_resource: str | None
+    """Ray resource that marks the pods which see a run's storage; None: the driver sees it too."""
+    advertised_gpus: int = 0
+    """GPUs that a worker or replica on a processor claims all the same, for clusters whose nodes only advertise
+    GPUs (the one-machine cluster of the tests)."""
 
 
 LOCAL = Target(
@@ -46,6 +51,7 @@ LOCAL = Target(
     # Whoever waits at a terminal wants to be told: on one machine resources come at once or not at all.
     gpu_wait_seconds=120,
     max_failures=3,
+    tuner_resource=None,
 )
 
 CLUSTER = Target(
@@ -56,6 +62,7 @@ CLUSTER = Target(
     first_replicas=0,
     gpu_wait_seconds=3600,
     max_failures=-1,
+    tuner_resource="kairay_tuner",
 )
 
 

@@ -72,7 +72,7 @@ def tune_config(
         "output": places.output,
         "storage": places.storage,
         "workers": shape.workers,
-        "gpusPerWorker": shape.gpus_per_worker,
+        "gpusPerWorker": shape.gpus_per_worker or target.advertised_gpus,
         "cpusPerWorker": shape.cpus_per_worker,
         "device": str(shape.device),
         "dtype": str(shape.dtype),
@@ -83,6 +83,7 @@ def tune_config(
         "deepspeed": "zero2" if shape.gpus_per_worker and shape.workers > 1 else None,
         "gpuWaitSeconds": target.gpu_wait_seconds,
         "maxFailures": target.max_failures,
+        "tunerResource": target.tuner_resource,
         "checkpointSteps": None,
         "parameters": dict(parameters),
     }
