@@ -50,6 +50,8 @@ class SkuKind(StrEnum):
 
     AZURE = "azure"
     LOCAL = "local"
+    NODE = "node"
+    """A node that says itself what GPUs it has."""
 
 
 class Device(StrEnum):

@@ -98,3 +98,6 @@ class ServicePlace:
     adapters: tuple[ServedAdapter, ...] = ()
     default_model: str | None = None
     """Answers requests that name no model; None: the base model."""
+    keys_path: str | None = None
+    """Folder with the API keys; None: a place that has none."""
+    require_keys: bool = False

@@ -1,0 +1,141 @@
+"""The plan of a Workspace on the nodes that are there, and what its Ray pods get of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+
+from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.settings import Settings
+from kairay.nodes.existing import NodeView, matching, sizes_on
+from kairay.plan import Plan, PlanTarget, make_plan
+from kairay.presets import Preset
+from kairay.ray.pods import Placement, PodSize
+from kairay.skus import Device, Sku, SkuKind, find_sku
+from kairay.workspace import Workspace
+
+_MEMORY_SHARE = 0.85
+"""Of a machine's memory that its Ray pods get; the rest is the system's and the kubelet's."""
+_UNKNOWN_MEMORY = 16 * 2**30
+"""For each GPU of a machine whose memory nobody documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """What will run and on which nodes."""
+
+    plan: Plan
+    nodes: tuple[NodeView, ...]
+    """Nodes with the Workspace's labels."""
+    placement: Placement
+
+    @property
+    def sku(self) -> Sku:
+        """The chosen size."""
+        assert self.plan.chosen is not None, "a plan with problems has no size"
+        return self.plan.chosen.sku
+
+    def worker(self, gpus: int, settings: Settings) -> tuple[PodSize, int]:
+        """A worker pod that holds `gpus`, and the CPUs that Ray may give out on it."""
+        if settings.worker is not None:
+            size = replace(settings.worker, gpus=settings.advertised_gpus or gpus)
+            return size, max(1, int(size.most_cpus))
+        share = gpus / max(1, self.sku.gpus)
+        cpus = max(1.0, float(int((self.sku.cores - 1) * share)))
+        memory = int((self.sku.ram_bytes or _UNKNOWN_MEMORY * self.sku.gpus) * _MEMORY_SHARE * share)
+        return PodSize(cpus=cpus, memory=memory, most_cpus=cpus, most_memory=memory, gpus=gpus), int(cpus)
+
+
+def draw_blueprint(
+    workspace: Workspace,
+    preset: Preset,
+    *,
+    nodes: tuple[NodeView, ...],
+    skus: Mapping[str, Sku],
+    settings: Settings,
+    today: date,
+) -> Blueprint:
+    """Plan for the sizes of the nodes with the Workspace's labels; for every known size where there are none.
+
+    A size that was asked for and that none of them has is planned all the same: it may join later.
+    """
+    selector = workspace.resource.label_selector
+    found = matching(nodes, selector)
+    sizes = sizes_on(found, skus)
+    asked = workspace.resource.instance_type
+    usable = sizes if sizes and (asked is None or find_sku(asked, sizes) is not None) else skus
+    plan = make_plan(workspace, preset, skus=usable, machine=None, target=PlanTarget.CLUSTER, now=today)
+    if settings.advertised_gpus and not plan.problems:
+        plan = _on_processors(plan, workspace, preset, settings, today)
+    placement = Placement(
+        labels=selector.match_labels,
+        any_of=tuple((each.key, each.values) for each in selector.match_expressions),
+        spot=workspace.resource.spot,
+    )
+    return Blueprint(plan=plan, nodes=found, placement=placement)
+
+
+def resource_condition(workspace: Workspace, blueprint: Blueprint) -> Condition:
+    """ResourceReady: the plan works, and nodes that can hold one worker are there."""
+    plan, nodes = blueprint.plan, blueprint.nodes
+    if plan.problems:
+        return _not_ready(Reason.CANNOT_BE_PLANNED, " ".join(plan.problems))
+    wanted = _selector_text(workspace)
+    gpus = max(1, _gpus_per_pod(plan, blueprint.sku))
+    need = f"{gpus} × {blueprint.sku.gpu} ({blueprint.sku.name})"
+    if not nodes:
+        return _not_ready(
+            Reason.NODES_MISSING,
+            f"no node has the labels {wanted}; add a node with {need}, or label one: kubectl label node NAME {wanted}",
+        )
+    ready = [node for node in nodes if node.ready]
+    if not ready:
+        names = ", ".join(node.name for node in nodes[:3])
+        return _not_ready(
+            Reason.NODES_NOT_READY, f"the nodes with the labels {wanted} are not ready: {names}"
+        )
+    best = max(ready, key=lambda node: node.gpus)
+    if best.gpus < gpus:
+        return _not_ready(
+            Reason.GPUS_MISSING,
+            f"node {best.name} advertises {best.gpus} nvidia.com/gpu, {need} is needed; check its device plugin",
+        )
+    count = sum(node.gpus >= gpus for node in ready)
+    return Condition(
+        type=Type.RESOURCE_READY,
+        status=True,
+        reason=Reason.NODES_READY,
+        message=f"{count} node(s) with the labels {wanted} have room for {need}",
+    )
+
+
+def _gpus_per_pod(plan: Plan, sku: Sku) -> int:
+    wanted = [plan.tuning.workers * plan.tuning.gpus_per_worker] if plan.tuning else []
+    wanted += [plan.serving.gpus_per_replica] if plan.serving else []
+    return min(max(wanted, default=1), sku.gpus or 1)
+
+
+def _on_processors(plan: Plan, workspace: Workspace, preset: Preset, settings: Settings, today: date) -> Plan:
+    """The same plan with the shapes of a processor, for nodes whose GPUs are only advertised."""
+    size = settings.worker or settings.head
+    cores = max(1, int(size.most_cpus))
+    machine = Sku(
+        name="a worker's processor", kind=SkuKind.LOCAL, device=Device.CPU, cores=cores, ram_bytes=size.most_memory
+    )  # fmt: skip
+    own = make_plan(workspace, preset, skus={}, machine=machine, target=PlanTarget.LOCAL, now=today)
+    serving = own.serving
+    if serving is not None and plan.serving is not None:
+        serving = replace(serving, min_replicas=min(plan.serving.min_replicas, serving.max_replicas))
+    return replace(plan, tuning=own.tuning, serving=serving, problems=own.problems)
+
+
+def _selector_text(workspace: Workspace) -> str:
+    selector = workspace.resource.label_selector
+    pairs = [f"{key}={value}" for key, value in sorted(selector.match_labels.items())]
+    pairs += [f"{each.key}={each.values[0]}" for each in selector.match_expressions]
+    return " ".join(pairs)
+
+
+def _not_ready(reason: Reason, message: str) -> Condition:
+    return Condition(type=Type.RESOURCE_READY, status=False, reason=reason, message=message)

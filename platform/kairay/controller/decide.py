@@ -1,0 +1,285 @@
+"""One pass over one Workspace: what is there -> what should be, and what status says. Pure.
+
+Nothing is remembered but what Kubernetes keeps, so a pass may happen at any time, any number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from kairay.controller.blueprint import Blueprint, draw_blueprint, resource_condition
+from kairay.controller.conditions import Condition, Reason, Type, draw_conditions
+from kairay.controller.observed import Observed
+from kairay.controller.record import Outcome, TuningRecord
+from kairay.controller.serving import ServingDecision, decide_serving, without_service
+from kairay.controller.settings import Settings
+from kairay.controller.tuning import RETRY, TuningDecision, decide_tuning, served_reference, take_up
+from kairay.errors import InputError
+from kairay.kube.objects import RAY_SERVICE, Key, Manifest, key_of
+from kairay.names import api_keys_name
+from kairay.objects.metadata import Owner
+from kairay.objects.networkpolicy import network_policy
+from kairay.presets import find_preset
+from kairay.skus import Sku
+from kairay.workspace import Workspace, revision
+
+
+class State:
+    """`status.state`, KAITO's words."""
+
+    PENDING, RUNNING, READY, NOT_READY = "Pending", "Running", "Ready", "NotReady"
+    SUCCEEDED, FAILED = "Succeeded", "Failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What one pass wants."""
+
+    objects: tuple[Manifest, ...] = ()
+    """To be there, in the order in which they are applied."""
+    removals: tuple[Key, ...] = ()
+    status: Mapping[str, Any]
+    keys: str | None = None
+    """Name of the secret with API keys that has to be there."""
+    waits_for_result: bool = False
+    running: str | None = None
+    """RayJob whose progress is wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What all Workspaces share."""
+
+    settings: Settings
+    skus: Mapping[str, Sku]
+    controller_namespace: str
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
+    """InputError: what the Workspace asks for cannot be; its sentence belongs into status (`refuse`)."""
+    owner = owner_of(seen)
+    spec = workspace.inference or workspace.tuning
+    assert spec is not None
+    assert spec.preset is not None, "a Workspace with its own template has no preset"
+    if seen.config_problem is not None:
+        raise InputError(seen.config_problem)
+    blueprint = draw_blueprint(
+        workspace, find_preset(spec.preset.name), nodes=seen.nodes, skus=world.skus,
+        settings=world.settings, today=world.now.date(),
+    )  # fmt: skip
+    resources = resource_condition(workspace, blueprint)
+    if blueprint.plan.problems:
+        return _unplanned(seen, world, resources)
+    if workspace.tuning is None:
+        serving = decide_serving(workspace, owner, blueprint, seen, world.settings, tuned=None)
+        return _inference(workspace, owner, seen, world, blueprint, resources, serving)
+    record = take_up(
+        TuningRecord.parse(seen.status),
+        revision=revision(workspace, seen.config_text),
+        retry=workspace.metadata.annotations.get(RETRY, ""),
+    )
+    tuning = decide_tuning(workspace, owner, blueprint, record, seen, world.settings)
+    serving = _serve_tuned(workspace, owner, blueprint, seen, world, tuning)
+    return _tuning(workspace, owner, seen, world, blueprint, resources, tuning, serving)
+
+
+def refuse(seen: Observed, error: InputError, world: World) -> Decision:
+    """The status of a Workspace that cannot be done as it is written; what runs goes on."""
+    conditions = [
+        Condition(type=kind, status=False, reason=error.reason or Reason.INVALID, message=error.message)
+        for kind in (Type.RESOURCE_READY, Type.SUCCEEDED, Type.READY)
+    ]
+    kept = [
+        each
+        for each in seen.status.get("conditions", ())
+        if each["type"] not in {str(c.type) for c in conditions}
+    ]
+    drawn = _status(seen, world, conditions, state=State.NOT_READY, message=error.message)
+    return Decision(status={**_kept(seen), **drawn, "conditions": [*drawn["conditions"], *kept]})
+
+
+def owner_of(seen: Observed) -> Owner:
+    """The Workspace as an owner."""
+    metadata = seen.workspace["metadata"]
+    return Owner(
+        api_version=seen.workspace["apiVersion"],
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        uid=metadata["uid"],
+    )
+
+
+def _serve_tuned(
+    workspace: Workspace,
+    owner: Owner,
+    blueprint: Blueprint,
+    seen: Observed,
+    world: World,
+    tuning: TuningDecision,
+) -> ServingDecision:
+    assert workspace.tuning is not None
+    # A field that is not written has the operator's default.
+    wanted = workspace.tuning.serve and (
+        world.settings.serve_by_default or "serve" in workspace.tuning.model_fields_set
+    )
+    tuned = served_reference(workspace, tuning.record)
+    if not wanted:
+        why = _not_served(Reason.NOT_SERVED, "tuning.serve is false: the adapter is pushed and not served")
+        return without_service(workspace, owner, why)
+    if tuned is None or blueprint.plan.serving is None:
+        why = _not_served(Reason.TUNING, "the model is served when tuning has succeeded")
+        return without_service(workspace, owner, why)
+    return decide_serving(workspace, owner, blueprint, seen, world.settings, tuned=tuned)
+
+
+def _inference(
+    workspace: Workspace, owner: Owner, seen: Observed, world: World, blueprint: Blueprint,
+    resources: Condition, serving: ServingDecision,
+) -> Decision:  # fmt: skip
+    ready = serving.ready
+    conditions = [
+        resources, ready,
+        replace(ready, type=Type.SUCCEEDED), replace(ready, type=Type.READY),
+    ]  # fmt: skip
+    failed = ready.reason == Reason.SERVING_FAILED
+    state = State.READY if ready.status else State.FAILED if failed else State.PENDING
+    message = ready.message if ready.status or resources.status else f"{resources.message}; {ready.message}"
+    status = _status(seen, world, conditions, state=state, message=message)
+    status |= {
+        "inference": dict(serving.told),
+        **_plan_part(blueprint),
+        "revision": revision(workspace, seen.config_text),
+    }
+    return Decision(
+        objects=(*_around(owner, world, serving), *serving.objects),
+        status=status,
+        keys=api_keys_name(owner.name) if serving.exposed else None,
+    )
+
+
+def _tuning(
+    workspace: Workspace, owner: Owner, seen: Observed, world: World, blueprint: Blueprint,
+    resources: Condition, tuning: TuningDecision, serving: ServingDecision,
+) -> Decision:  # fmt: skip
+    record = tuning.record
+    succeeded = _succeeded(tuning)
+    ready = _ready(tuning, serving, succeeded)
+    conditions = [resources, tuning.started, succeeded, serving.ready, ready]
+    blocked = not resources.status and record.outcome is None
+    message = f"{resources.message}; {ready.message}" if blocked else ready.message
+    status = _status(seen, world, conditions, state=_state(tuning, serving), message=message)
+    status |= {
+        "tuning": record.to_status(tuning.progress),
+        "revision": record.revision,
+        **_plan_part(blueprint),
+    }
+    if serving.told:
+        status["inference"] = dict(serving.told)
+    stale = _stale_service(seen, serving)
+    return Decision(
+        objects=(*_around(owner, world, serving), *tuning.objects, *serving.objects),
+        removals=(*tuning.removals, *stale),
+        status=status,
+        keys=api_keys_name(owner.name) if serving.exposed and serving.told else None,
+        waits_for_result=tuning.waits_for_result,
+        running=record.job if tuning.started.reason == Reason.JOB_RUNNING else None,
+    )
+
+
+def _succeeded(tuning: TuningDecision) -> Condition:
+    record = tuning.record
+    if record.outcome is Outcome.SUCCEEDED:
+        assert record.adapter is not None
+        digest = f" ({record.adapter.digest})" if record.adapter.digest else ""
+        message = f"revision {record.revision} was tuned: {record.adapter.image}{digest}"
+        return Condition(type=Type.SUCCEEDED, status=True, reason=Reason.ADAPTER_PUSHED, message=message)
+    if record.outcome is Outcome.FAILED:
+        message = f"revision {record.revision} failed: {record.message}; edit the Workspace, or annotate it {RETRY}=1"
+        return Condition(
+            type=Type.SUCCEEDED, status=False, reason=record.reason or Reason.TUNING_FAILED, message=message
+        )
+    return replace(tuning.started, type=Type.SUCCEEDED, status=False, reason=Reason.TUNING)
+
+
+def _ready(tuning: TuningDecision, serving: ServingDecision, succeeded: Condition) -> Condition:
+    if tuning.record.outcome is not Outcome.SUCCEEDED or serving.ready.reason == Reason.NOT_SERVED:
+        return replace(succeeded, type=Type.READY)
+    return replace(serving.ready, type=Type.READY)
+
+
+def _state(tuning: TuningDecision, serving: ServingDecision) -> str:
+    match tuning.record.outcome:
+        case Outcome.FAILED:
+            return State.FAILED
+        case Outcome.SUCCEEDED if serving.ready.reason == Reason.NOT_SERVED:
+            return State.SUCCEEDED
+        case Outcome.SUCCEEDED:
+            return State.READY if serving.ready.status else State.NOT_READY
+        case _:
+            return State.RUNNING if tuning.started.status else State.PENDING
+
+
+def _stale_service(seen: Observed, serving: ServingDecision) -> tuple[Key, ...]:
+    """A RayService that is not wanted any more."""
+    wanted = {key_of(each) for each in serving.objects}
+    found = [live for live in seen.all(RAY_SERVICE) if seen.owns(live) and key_of(live) not in wanted]
+    return tuple(key_of(live) for live in found if "deletionTimestamp" not in live["metadata"])
+
+
+def _unplanned(seen: Observed, world: World, resources: Condition) -> Decision:
+    conditions = [resources, *(replace(resources, type=kind) for kind in (Type.SUCCEEDED, Type.READY))]
+    status = _status(seen, world, conditions, state=State.NOT_READY, message=resources.message)
+    return Decision(status={**_kept(seen), **status})
+
+
+def _around(owner: Owner, world: World, serving: ServingDecision) -> tuple[Manifest, ...]:
+    return (network_policy(
+        owner.name, owner.namespace, world.controller_namespace, owner.reference, exposed=serving.exposed
+    ),)  # fmt: skip
+
+
+def _kept(seen: Observed) -> dict[str, Any]:
+    return {
+        key: value for key, value in seen.status.items() if key in ("tuning", "inference", "plan", "revision")
+    }
+
+
+def _plan_part(blueprint: Blueprint) -> dict[str, Any]:
+    plan, sku = blueprint.plan, blueprint.sku
+    shape = plan.tuning or plan.serving
+    assert shape is not None
+    assert plan.chosen is not None
+    told: dict[str, Any] = {
+        "instanceType": sku.name,
+        "nodes": plan.chosen.nodes,
+        "gpusPerNode": sku.gpus,
+        "memoryPerGpu": f"{sku.bytes_per_gpu // 2**30}Gi",
+        "headroomPercent": round(100 * (1 - shape.memory.total / max(1, shape.memory.capacity))),
+        "reasons": [plan.chosen.reason, *plan.warnings][:20],
+    }
+    if plan.usd_per_hour is not None:
+        told["hourlyCostUSD"] = round(plan.usd_per_hour, 2)
+    return {"plan": told, "workerNodes": [node.name for node in blueprint.nodes]}
+
+
+def _status(
+    seen: Observed, world: World, conditions: list[Condition], *, state: str, message: str
+) -> dict[str, Any]:
+    generation = int(seen.workspace["metadata"].get("generation", 0))
+    return {
+        "observedGeneration": generation,
+        "state": state,
+        "message": message[:1024],
+        "conditions": draw_conditions(
+            conditions, seen.status.get("conditions", ()), generation=generation,
+            now=world.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        ),
+    }  # fmt: skip
+
+
+def _not_served(reason: Reason, message: str) -> Condition:
+    return Condition(type=Type.INFERENCE_READY, status=False, reason=reason, message=message)

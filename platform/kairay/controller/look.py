@@ -1,0 +1,178 @@
+"""Observe: one Workspace out of the caches, and what only Ray itself can say of its job."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from kairay.controller.observed import Observed
+from kairay.controller.ray_api import RayApi
+from kairay.controller.record import TuningRecord
+from kairay.errors import KairayError, TransientError
+from kairay.kube.interface import Cluster
+from kairay.kube.objects import (
+    CLAIM,
+    CONFIG_MAP,
+    NETWORK_POLICY,
+    NODE,
+    POD,
+    RAY_JOB,
+    RAY_SERVICE,
+    SECRET,
+    SERVICE,
+    WORKSPACE,
+    Key,
+    Kind,
+    Manifest,
+    key_of,
+)
+from kairay.names import claim_name, ray_service_name
+from kairay.nodes.existing import NodeView, view_node
+from kairay.ray.job_word import JobWord
+from kairay.ray.progress import tuning_progress
+from kairay.ray.raycluster import ROLE_LABEL
+from kairay.ray.serve_config import CONFIG_KEY as INFERENCE_KEY
+from kairay.ray.train_job import CONFIG_KEY as TRAINING_KEY
+from kairay.workspace import Workspace
+
+RESULT_PATIENCE = timedelta(seconds=90)
+"""How long after a job's end its figures are asked for; its adapter counts without them too."""
+
+WATCHED: Final = (WORKSPACE, RAY_JOB, RAY_SERVICE, POD, SERVICE, CONFIG_MAP, CLAIM, NETWORK_POLICY, NODE)
+OWNED: Final = (RAY_JOB, RAY_SERVICE, POD, SERVICE, CONFIG_MAP, CLAIM, NETWORK_POLICY)
+
+
+class View(Protocol):
+    """What is read of a cache."""
+
+    def get(self, namespace: str, name: str) -> Manifest | None:
+        """An object."""
+
+    def by_label(self, namespace: str, value: str) -> Iterable[Manifest]:
+        """Objects of one Workspace."""
+
+    def all(self) -> Iterable[Manifest]:
+        """Every object."""
+
+
+Views = Mapping[Kind, View]
+
+
+async def look(
+    workspace: Workspace, manifest: Manifest, views: Views, cluster: Cluster, ray: RayApi, now: datetime
+) -> Observed:
+    """Everything that a decision needs; what Ray does not answer is left out, never an error."""
+    namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+    live = {key_of(each): each for kind in OWNED for each in views[kind].by_label(namespace, name)}
+    for kind, other in _places(name):
+        if (found := views[kind].get(namespace, other)) is not None:
+            live.setdefault(Key(kind, namespace, other), found)
+    text, problem = _config(workspace, namespace, views)
+    seen = Observed(
+        workspace=manifest,
+        live=live,
+        nodes=tuple(_node_views(views)),
+        config_text=text,
+        config_problem=problem,
+    )
+    if workspace.tuning is None:
+        return seen
+    return await _ask_ray(seen, cluster, ray, now)
+
+
+def _places(name: str) -> tuple[tuple[Kind, str], ...]:
+    """Where our objects will stand, whoever's stands there now."""
+    return (
+        (RAY_SERVICE, ray_service_name(name)),
+        (SERVICE, name),
+        (NETWORK_POLICY, name),
+        (CLAIM, claim_name(name)),
+    )
+
+
+def _node_views(views: Views) -> Iterable[NodeView]:
+    return (view_node(node) for node in views[NODE].all())
+
+
+def _config(workspace: Workspace, namespace: str, views: Views) -> tuple[str | None, str | None]:
+    spec = workspace.tuning or workspace.inference
+    name = None if spec is None else spec.config
+    if name is None:
+        return None, None
+    where, key = ("tuning", TRAINING_KEY) if workspace.tuning else ("inference", INFERENCE_KEY)
+    found = views[CONFIG_MAP].get(namespace, name)
+    if found is None:
+        return None, f"{where}.config: there is no ConfigMap {name} in namespace {namespace}; apply it"
+    text = (found.get("data") or {}).get(key)
+    if text is None:
+        return None, f"{where}.config: ConfigMap {name} has no key {key}; put the text under data.{key}"
+    return str(text), None
+
+
+async def _ask_ray(seen: Observed, cluster: Cluster, ray: RayApi, now: datetime) -> Observed:
+    job = _current_job(seen)
+    if job is None:
+        return seen
+    status = job.get("status") or {}
+    pods = [
+        pod for pod in seen.all(POD) if _labels(pod).get("ray.io/cluster") == status.get("rayClusterName")
+    ]
+    if status.get("jobStatus") == "SUCCEEDED":
+        word = await _last_word(seen, status, pods, cluster, ray, now)
+        return seen if word is None else replace(seen, result=word)
+    if status.get("jobStatus") != "RUNNING":
+        return seen
+    addresses = sorted(str(pod["status"]["podIP"]) for pod in pods if (pod.get("status") or {}).get("podIP"))
+    progress = tuning_progress(await ray.metrics(addresses), job["metadata"]["name"])
+    return replace(seen, progress=progress)
+
+
+async def _last_word(
+    seen: Observed,
+    status: Mapping[str, object],
+    pods: list[Manifest],
+    cluster: Cluster,
+    ray: RayApi,
+    now: datetime,
+) -> JobWord | None:
+    """None: try again soon."""
+    head = next((pod for pod in pods if _labels(pod).get(ROLE_LABEL) == "head"), None)
+    address = ((head or {}).get("status") or {}).get("podIP")
+    ended = str(status.get("endTime") or "")
+    late = bool(ended) and now - datetime.fromisoformat(ended) > RESULT_PATIENCE
+    if address is None:
+        return JobWord() if late or head is None else None
+    try:
+        token = await _token(seen, str(status["rayClusterName"]), cluster)
+        word = await ray.last_word(str(address), token, str(status["jobId"]))
+    except KairayError:
+        return JobWord() if late else None
+    return word
+
+
+async def _token(seen: Observed, ray_cluster: str, cluster: Cluster) -> str:
+    """The token that KubeRay's operator made for this cluster."""
+    key = Key(SECRET, seen.workspace["metadata"]["namespace"], ray_cluster)
+    secret = await cluster.get(key)
+    try:
+        return base64.b64decode((secret or {})["data"]["auth_token"]).decode()
+    except (KeyError, binascii.Error) as error:
+        raise TransientError(f"{key} has no auth_token yet") from error
+
+
+def _current_job(seen: Observed) -> Manifest | None:
+    record = TuningRecord.parse(seen.status)
+    if record.outcome is not None or not record.job:
+        jobs = [job for job in seen.all(RAY_JOB) if seen.owns(job)]
+        return jobs[-1] if record.outcome is None and len(jobs) == 1 else None
+    found = seen.find(RAY_JOB, record.job)
+    return found if found is not None and seen.owns(found) else None
+
+
+def _labels(manifest: Manifest) -> Mapping[str, str]:
+    found: Mapping[str, str] = manifest["metadata"].get("labels") or {}
+    return found

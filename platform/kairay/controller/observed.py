@@ -1,0 +1,55 @@
+"""What a pass sees of one Workspace: a frozen copy of the caches, and what Ray itself said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kairay.kube.objects import Key, Kind, Manifest
+from kairay.nodes.existing import NodeView
+from kairay.ray.job_word import JobWord
+from kairay.ray.progress import TuningProgress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything that a decision may look at."""
+
+    workspace: Manifest
+    """As the API server has it, status included."""
+    live: Mapping[Key, Manifest] = field(default_factory=dict)
+    """Objects in the Workspace's namespace that carry its label, and those that stand where ours would."""
+    nodes: tuple[NodeView, ...] = ()
+    """All nodes."""
+    config_text: str | None = None
+    """Of the ConfigMap that the Workspace names; None when it names none."""
+    config_problem: str | None = None
+    """Why that text is not there."""
+    result: JobWord | None = None
+    """The last word of the current job, once it has ended and while its head is there."""
+    progress: TuningProgress | None = None
+
+    @property
+    def uid(self) -> str:
+        """Of the Workspace."""
+        return str(self.workspace["metadata"]["uid"])
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """What was reported before."""
+        found: Mapping[str, Any] = self.workspace.get("status") or {}
+        return found
+
+    def find(self, kind: Kind, name: str) -> Manifest | None:
+        """One of ours by kind and name."""
+        return self.live.get(Key(kind, self.workspace["metadata"]["namespace"], name))
+
+    def all(self, kind: Kind) -> tuple[Manifest, ...]:
+        """Those of a kind, by name."""
+        return tuple(self.live[key] for key in sorted(self.live) if key.kind == kind)
+
+    def owns(self, manifest: Mapping[str, Any]) -> bool:
+        """Made for this very Workspace, not for a deleted one of its name."""
+        owners = manifest["metadata"].get("ownerReferences", ())
+        return any(owner.get("uid") == self.uid for owner in owners)

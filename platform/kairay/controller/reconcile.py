@@ -1,0 +1,183 @@
+"""One pass over one Workspace: observe, plan, apply, report. Only `apply` and `report` write, and only what differs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from kairay.controller.decide import Decision, World, decide, owner_of, refuse
+from kairay.controller.events import Recorder
+from kairay.controller.look import Views, look
+from kairay.controller.observed import Observed
+from kairay.controller.ray_api import RayApi
+from kairay.controller.settings import Settings
+from kairay.errors import InputError
+from kairay.kube.interface import Cluster
+from kairay.kube.objects import (
+    RAY_JOB,
+    SECRET,
+    WORKSPACE,
+    Key,
+    Manifest,
+    drop_bookkeeping,
+    key_of,
+    uid_of,
+    version_of,
+)
+from kairay.objects.metadata import APPLIED
+from kairay.skus import Sku
+from kairay.workspace import Workspace
+from kairay.workspace_messages import describe_error, describe_path
+
+WAIT_SECONDS = 3.0
+"""Until the next look at what is on its way and tells no watch."""
+PROGRESS_SECONDS = 15.0
+"""Between two looks at a running job's figures: the most often that its status is written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Everything that a pass talks to."""
+
+    cluster: Cluster
+    views: Views
+    ray: RayApi
+    events: Recorder
+    settings: Settings
+    skus: Mapping[str, Sku]
+    namespace: str
+    """The controller's own."""
+    now: Callable[[], datetime]
+
+
+class Reconciler:
+    """Passes over Workspaces. It remembers its last status of each, since a cache may be a moment behind."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._written: dict[tuple[str, str], Manifest] = {}
+
+    async def reconcile(self, namespace: str, name: str) -> float | None:
+        """One pass; seconds until the next one is wanted, None: when something changes. Raises the error tree."""
+        found = self._newest(namespace, name)
+        if found is None or "deletionTimestamp" in found["metadata"]:
+            self._written.pop((namespace, name), None)
+            return None
+        tools = self._tools
+        world = World(
+            settings=tools.settings, skus=tools.skus, controller_namespace=tools.namespace, now=tools.now()
+        )
+        workspace = None
+        seen = Observed(workspace=found)
+        try:
+            workspace = parse_workspace(found)
+            seen = await look(workspace, found, tools.views, tools.cluster, tools.ray, world.now)
+            decision = decide(workspace, seen, world)
+            waits = await self._apply(seen, decision)
+        except InputError as error:
+            decision, waits = refuse(seen, error, world), False
+        await self._report(seen, decision)
+        if waits or decision.waits_for_result:
+            return WAIT_SECONDS
+        return PROGRESS_SECONDS if decision.running is not None else None
+
+    def _newest(self, namespace: str, name: str) -> Manifest | None:
+        """The Workspace from the cache, or as our last write left it where the cache is behind."""
+        found = self._tools.views[WORKSPACE].get(namespace, name)
+        written = self._written.get((namespace, name))
+        if found is None or written is None or uid_of(found) != uid_of(written):
+            return found
+        if int(version_of(written) or 0) > int(version_of(found) or 0):
+            return written
+        return found
+
+    async def _apply(self, seen: Observed, decision: Decision) -> bool:
+        """Bring about what differs; True when something of a deleted namesake has to go first."""
+        waits = False
+        if decision.keys is not None:
+            await self._ensure_keys(seen, decision.keys)
+        for manifest in decision.objects:
+            waits |= await self._apply_one(seen, manifest)
+        for key in decision.removals:
+            await self._tools.cluster.delete(key, uid=uid_of(seen.live[key]))
+        return waits
+
+    async def _apply_one(self, seen: Observed, manifest: Manifest) -> bool:
+        key = key_of(manifest)
+        live = seen.live.get(key)
+        digest = _digest(manifest)
+        if live is not None:
+            if not seen.owns(live):
+                return await self._make_room(key, live)
+            if "deletionTimestamp" in live["metadata"]:
+                return True
+            annotations = live["metadata"].get("annotations") or {}
+            # A job in the middle of its work is never edited, whatever a release of ours would draw today.
+            if key.kind == RAY_JOB or annotations.get(APPLIED) == digest:
+                return False
+        metadata = {**manifest["metadata"], "annotations": {APPLIED: digest}}
+        await self._tools.cluster.apply({**manifest, "metadata": metadata})
+        return False
+
+    async def _make_room(self, key: Key, live: Manifest) -> bool:
+        """Something else has our name: what a deleted Workspace of this name left goes, the rest is not ours."""
+        owners = [each.get("kind") for each in live["metadata"].get("ownerReferences", ())]
+        if WORKSPACE.kind not in owners:
+            raise InputError(
+                f"{key} is there already and not Kairay's; rename the Workspace, or delete the object",
+                reason="NameTaken",
+            )
+        if "deletionTimestamp" not in live["metadata"]:
+            await self._tools.cluster.delete(key, uid=uid_of(live))
+        return True
+
+    async def _ensure_keys(self, seen: Observed, name: str) -> None:
+        owner = owner_of(seen)
+        if await self._tools.cluster.get(Key(SECRET, owner.namespace, name)) is None:
+            await self._tools.cluster.apply({
+                "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+                "metadata": owner.metadata(name),
+                "stringData": {"key-1": f"sk-{secrets.token_urlsafe(32)}"},
+            })  # fmt: skip
+
+    async def _report(self, seen: Observed, decision: Decision) -> None:
+        status = _plain(decision.status)
+        if status == _plain(seen.status):
+            return
+        metadata = seen.workspace["metadata"]
+        written = await self._tools.cluster.apply_status({
+            "apiVersion": seen.workspace["apiVersion"], "kind": WORKSPACE.kind,
+            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
+            "status": status,
+        })  # fmt: skip
+        self._written[metadata["namespace"], metadata["name"]] = drop_bookkeeping(written)
+        await self._tools.events.changed(seen, status)
+
+
+def parse_workspace(manifest: Manifest) -> Workspace:
+    """The typed Workspace; InputError lists every fault, as `kairay plan` does."""
+    try:
+        return Workspace.model_validate(manifest)
+    except ValidationError as error:
+        lines = (
+            f"{describe_path(each['loc'], 'Workspace')}: {describe_error(each)}" for each in error.errors()
+        )
+        raise InputError("; ".join(dict.fromkeys(lines))) from error
+
+
+def _digest(manifest: Manifest) -> str:
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(status: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values, so that 1 and 1.0 and order do not count as a change."""
+    plain: dict[str, Any] = json.loads(json.dumps(status, sort_keys=True))
+    return plain

@@ -1,0 +1,204 @@
+"""What becomes of a Workspace's service: a RayService, and a Service in front that follows its cluster. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kairay.controller.blueprint import Blueprint
+from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.observed import Observed
+from kairay.controller.settings import Settings
+from kairay.controller.waiting import is_ready, pod_trouble
+from kairay.kube.objects import POD, RAY_SERVICE, Manifest
+from kairay.names import api_keys_name, ray_service_name
+from kairay.objects.metadata import Owner
+from kairay.objects.service import HTTP_PORT, SERVE_PORT, service
+from kairay.plan import ServingShape
+from kairay.ray.cluster_places import model_override, serving_pods
+from kairay.ray.pods import ROOT, Mount
+from kairay.ray.raycluster import ROLE_LABEL, RayPods, cluster_spec
+from kairay.ray.rayservice import ray_service
+from kairay.ray.serve_config import CONFIG_KEY, engine_settings, serve_config
+from kairay.ray.target import CLUSTER, ServicePlace
+from kairay.workspace import Workspace
+
+KEYS = f"{ROOT}/keys"
+ENABLE_LB = "kaito.sh/enablelb"
+"""KAITO's annotation: exactly `True` asks for a LoadBalancer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingDecision:
+    """What should be, and what to say of it."""
+
+    objects: tuple[Manifest, ...]
+    ready: Condition
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """`status.inference`."""
+    exposed: bool = False
+    """Reachable from outside the cluster, so API keys are asked for."""
+
+
+def decide_serving(
+    workspace: Workspace,
+    owner: Owner,
+    blueprint: Blueprint,
+    seen: Observed,
+    settings: Settings,
+    *,
+    tuned: str | None,
+) -> ServingDecision:
+    """The service of an inference Workspace, or of the adapter `tuned` that a tuning one has made."""
+    exposed = is_exposed(workspace)
+    manifest = draw_service(
+        workspace, owner, blueprint, settings, tuned=tuned, config_text=seen.config_text, exposed=exposed
+    )
+    found = seen.find(RAY_SERVICE, manifest["metadata"]["name"])
+    live = found if found is not None and seen.owns(found) else None
+    cluster = active_cluster(live)
+    front = service(owner, cluster=cluster, load_balancer=exposed)
+    serving = blueprint.plan.serving
+    assert serving is not None
+    models = [blueprint.plan.preset, *(each for each in _adapter_names(workspace, tuned))]
+    ready = _ready(workspace, live, cluster, seen, serving)
+    told = {
+        "url": f"http://{owner.name}.{owner.namespace}.svc:{HTTP_PORT}",
+        "models": models,
+        "replicas": serving.max_replicas,
+        "readyReplicas": len(_ready_workers(seen, cluster)),
+    }
+    return ServingDecision(objects=(manifest, front), ready=ready, told=told, exposed=exposed)
+
+
+def without_service(workspace: Workspace, owner: Owner, ready: Condition) -> ServingDecision:
+    """Nothing to serve yet, or ever; the Service is there from the first minute all the same."""
+    exposed = is_exposed(workspace)
+    return ServingDecision(
+        objects=(service(owner, cluster=None, load_balancer=exposed),), ready=ready, exposed=exposed
+    )
+
+
+def draw_service(
+    workspace: Workspace,
+    owner: Owner,
+    blueprint: Blueprint,
+    settings: Settings,
+    *,
+    tuned: str | None,
+    config_text: str | None,
+    exposed: bool,
+) -> Manifest:
+    """The RayService. Adapters, engine settings and keys are in its Serve config, which is edited in place."""
+    plan = blueprint.plan
+    serving = plan.serving
+    assert serving is not None
+    # The secret may come later: it is switched by the Serve config, so that no pod template changes.
+    keys = Mount(
+        name="api-keys", path=KEYS, volume={"secret": {"secretName": api_keys_name(owner.name), "optional": True}}
+    )  # fmt: skip
+    pods = serving_pods(workspace, tuned=tuned, settings=settings.pods, keys=keys)
+    spec = workspace.inference or workspace.tuning
+    assert spec is not None
+    assert spec.preset is not None
+    engine: dict[str, Any] = {}
+    if workspace.inference is not None and config_text is not None:
+        where = f"ConfigMap {workspace.inference.config}, {CONFIG_KEY}"
+        engine = engine_settings(config_text, str(serving.engine), where)
+    target = replace(CLUSTER, advertised_gpus=settings.advertised_gpus)
+    place = ServicePlace(
+        port=SERVE_PORT, route_prefix="/", adapters=pods.adapters,
+        default_model=owner.name if tuned is not None else None, keys_path=KEYS, require_keys=exposed,
+    )  # fmt: skip
+    config = serve_config(plan, target, place, model=model_override(spec.preset), engine_config=engine)
+    gpus = min(max(1, serving.gpus_per_replica), blueprint.sku.gpus or 1)
+    size, cpus = blueprint.worker(gpus, settings)
+    pods_per_replica = -(-max(1, serving.gpus_per_replica) // gpus)
+    cluster = cluster_spec(RayPods(
+        image=settings.image, labels=owner.labels, head=settings.head, head_parts=pods.head, worker=size,
+        worker_parts=pods.worker, worker_cpus=cpus, most_workers=serving.max_replicas * pods_per_replica,
+        placement=blueprint.placement, idle_seconds=settings.worker_idle_seconds, resources={},
+    ))  # fmt: skip
+    return ray_service(owner.metadata(ray_service_name(owner.name)), cluster, config)
+
+
+def active_cluster(ray_service: Manifest | None) -> str | None:
+    """The RayCluster that answers now."""
+    status = (ray_service or {}).get("status") or {}
+    return (status.get("activeServiceStatus") or {}).get("rayClusterName") or None
+
+
+def is_exposed(workspace: Workspace) -> bool:
+    """Asked to be reachable from outside the cluster."""
+    return workspace.metadata.annotations.get(ENABLE_LB) == "True"
+
+
+def _ready(
+    workspace: Workspace, live: Manifest | None, cluster: str | None, seen: Observed, shape: ServingShape
+) -> Condition:
+    name = ray_service_name(workspace.metadata.name)
+    if live is None:
+        return _condition(False, Reason.STARTING, f"RayService {name} is being made")
+    status = live.get("status") or {}
+    app = _application(status, name)
+    if app.get("status") == "DEPLOY_FAILED":
+        return _condition(False, Reason.SERVING_FAILED, f"Ray Serve: {_first_fault(app)}")
+    if app.get("status") == "RUNNING" and _answers(status) and cluster is not None:
+        workers = _ready_workers(seen, cluster)
+        if not workers and shape.min_replicas == 0:
+            return _condition(
+                True, Reason.SCALED_TO_ZERO, "no replica now; the next request starts one and waits"
+            )
+        return _condition(True, Reason.SERVING, f"RayService {name} answers")
+    trouble = pod_trouble(pod for pod in seen.all(POD) if "ray.io/serve" in _labels(pod)) or pod_trouble(
+        pod for pod in seen.all(POD) if "kairay.dev/revision" not in _labels(pod)
+    )
+    said = trouble or _first_fault(app) or "its cluster is starting"
+    return _condition(False, Reason.STARTING, f"RayService {name}: {said}")
+
+
+def _application(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The application's status; of the cluster to come while there is no active one."""
+    for part in ("activeServiceStatus", "pendingServiceStatus"):
+        found = ((status.get(part) or {}).get("applicationStatuses") or {}).get(name)
+        if found:
+            return dict(found)
+    return {}
+
+
+def _answers(status: Mapping[str, Any]) -> bool:
+    conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
+    return conditions.get("Ready") == "True"
+
+
+def _first_fault(app: Mapping[str, Any]) -> str:
+    deployments = (app.get("serveDeploymentStatuses") or {}).values()
+    said = [str(each.get("message") or "") for each in deployments] + [str(app.get("message") or "")]
+    return next((" ".join(text.split())[:300] for text in said if text.strip()), "")
+
+
+def _ready_workers(seen: Observed, cluster: str | None) -> list[Manifest]:
+    return [
+        pod
+        for pod in seen.all(POD)
+        if cluster is not None
+        and _labels(pod).get("ray.io/cluster") == cluster
+        and _labels(pod).get(ROLE_LABEL) == "worker"
+        and is_ready(pod)
+    ]
+
+
+def _adapter_names(workspace: Workspace, tuned: str | None) -> list[str]:
+    if workspace.inference is not None:
+        return [adapter.source.name for adapter in workspace.inference.adapters]
+    return [] if tuned is None else [workspace.metadata.name]
+
+
+def _labels(pod: Manifest) -> Mapping[str, str]:
+    found: Mapping[str, str] = pod["metadata"].get("labels") or {}
+    return found
+
+
+def _condition(status: bool, reason: Reason, message: str) -> Condition:
+    return Condition(type=Type.INFERENCE_READY, status=status, reason=reason, message=message)

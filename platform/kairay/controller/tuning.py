@@ -1,0 +1,239 @@
+"""What becomes of a Workspace's tuning: one RayJob for one revision, and a record that outlives it. Pure.
+
+A revision that has ended is never tuned again by forgetting: its outcome is in status, and the driver finds its
+adapter at the output before it asks for a GPU. Only an edit or the annotation `kairay.dev/retry` starts another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kairay.controller.blueprint import Blueprint
+from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.observed import Observed
+from kairay.controller.record import Outcome, TuningRecord
+from kairay.controller.settings import Settings
+from kairay.controller.waiting import pod_trouble
+from kairay.kube.objects import CLAIM, POD, RAY_JOB, Key, Manifest, key_of
+from kairay.names import adapter_tag, claim_name, ray_name
+from kairay.objects.claim import claim
+from kairay.objects.configmap import tune_config_map
+from kairay.objects.metadata import REVISION_LABEL, Owner
+from kairay.ray.cluster_places import adapter_output, model_override, tuning_pods
+from kairay.ray.job_word import JobWord, last_word
+from kairay.ray.raycluster import RayPods, cluster_spec
+from kairay.ray.rayjob import ray_job
+from kairay.ray.target import CLUSTER
+from kairay.ray.train_job import CONFIG_KEY, training_sections, tune_config
+from kairay.registry.reference import ArtifactReference, RemoteReference
+from kairay.workspace import Workspace
+
+RETRY = "kairay.dev/retry"
+"""Annotation: another value starts a revision that has failed once more."""
+
+_FIGURES = ("steps", "loss", "tokensPerSecond", "resumedFrom")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningDecision:
+    """What should be, and what to say of it."""
+
+    record: TuningRecord
+    objects: tuple[Manifest, ...] = ()
+    """To be there; a RayJob is only made, never edited."""
+    removals: tuple[Key, ...] = ()
+    started: Condition
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    waits_for_result: bool = False
+    """The job has ended well; its figures are still to be fetched."""
+
+
+def current_job(record: TuningRecord, workspace: str) -> str:
+    """The name of the RayJob of a record's revision and attempt."""
+    suffix = record.revision if record.attempt <= 1 else f"{record.revision}-{record.attempt}"
+    return ray_name(workspace, suffix)
+
+
+def take_up(record: TuningRecord, *, revision: str, retry: str) -> TuningRecord:
+    """The record of this revision: the old one, or a new one that still knows the last adapter."""
+    if record.revision != revision:
+        return TuningRecord(revision=revision, adapter=record.adapter, retried=retry)
+    if record.outcome is Outcome.FAILED and retry and retry != record.retried:
+        return TuningRecord(
+            revision=revision, attempt=record.attempt + 1, adapter=record.adapter, retried=retry
+        )
+    return record
+
+
+def decide_tuning(
+    workspace: Workspace,
+    owner: Owner,
+    blueprint: Blueprint,
+    record: TuningRecord,
+    seen: Observed,
+    settings: Settings,
+) -> TuningDecision:
+    """One look at one revision; `record` is as `take_up` gave it."""
+    name = current_job(record, owner.name)
+    jobs = [job for job in seen.all(RAY_JOB) if seen.owns(job)]
+    removals = tuple(key_of(job) for job in jobs if job["metadata"]["name"] != name and not _is_going(job))
+    job = next((job for job in jobs if job["metadata"]["name"] == name), None)
+    if record.outcome is not None:
+        removals += _unused(seen, owner, record)
+        return TuningDecision(record=record, removals=removals, started=_ended(record))
+    if job is None:
+        objects = draw_job(workspace, owner, blueprint, record, seen.config_text, settings)
+        waits = _condition(False, Reason.JOB_WAITING, f"RayJob {name} is being made")
+        return TuningDecision(
+            record=replace(record, job=name), objects=objects, removals=removals, started=waits
+        )
+    return replace(_follow(workspace, job, replace(record, job=name), seen, settings), removals=removals)
+
+
+def draw_job(
+    workspace: Workspace,
+    owner: Owner,
+    blueprint: Blueprint,
+    record: TuningRecord,
+    config_text: str | None,
+    settings: Settings,
+) -> tuple[Manifest, ...]:
+    """The claim, the ConfigMap and the RayJob of one attempt at one revision."""
+    plan, tuning = blueprint.plan, workspace.tuning
+    assert tuning is not None
+    assert plan.tuning is not None
+    name, revision = current_job(record, owner.name), record.revision
+    parameters = (
+        {}
+        if config_text is None
+        else training_sections(config_text, f"ConfigMap {tuning.config}, {CONFIG_KEY}")
+    )
+    storage = claim_name(owner.name) if settings.run_storage else None
+    pods = tuning_pods(workspace, config_map=name, claim=storage, settings=settings.pods)
+    target = replace(CLUSTER, advertised_gpus=settings.advertised_gpus)
+    config = tune_config(
+        plan, target, pods.job, revision=revision, parameters=parameters, model=model_override(tuning.preset)
+    )
+    gpus = min(plan.tuning.workers, blueprint.sku.gpus or 1)
+    size, cpus = blueprint.worker(gpus, settings)
+    labels = {**owner.labels, REVISION_LABEL: revision}
+    cluster = cluster_spec(RayPods(
+        image=settings.image, labels=labels, head=settings.head, head_parts=pods.head, worker=size,
+        worker_parts=pods.worker, worker_cpus=cpus, most_workers=-(-plan.tuning.workers // gpus),
+        placement=blueprint.placement, idle_seconds=settings.worker_idle_seconds,
+        resources={str(target.tuner_resource): 1},
+    ))  # fmt: skip
+    job = ray_job(
+        plan, owner.metadata(name, {REVISION_LABEL: revision}), cluster,
+        config=pods.job.config, revision=revision, attempt=record.attempt,
+    )  # fmt: skip
+    claims = () if storage is None else (claim(
+        owner, storage, size=settings.run_storage, storage_class=settings.storage_class,
+        shared=plan.tuning.workers > gpus,
+    ),)  # fmt: skip
+    return (*claims, tune_config_map(owner, name, config), job)
+
+
+def served_reference(workspace: Workspace, record: TuningRecord) -> str | None:
+    """Where the service takes the last tuned adapter from: pinned by digest, else by its revision's own tag."""
+    if record.adapter is None:
+        return None
+    output = ArtifactReference.parse(adapter_output(workspace))
+    if record.adapter.digest and isinstance(output, RemoteReference):
+        return f"{output.registry}/{output.repository}@{record.adapter.digest}"
+    tag = output.tag or "latest"
+    return str(output.with_tag(adapter_tag(tag, record.adapter.revision)))
+
+
+def _follow(
+    workspace: Workspace, job: Manifest, record: TuningRecord, seen: Observed, settings: Settings
+) -> TuningDecision:
+    status = job.get("status") or {}
+    deployment, ended = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")
+    name = job["metadata"]["name"]
+    if ended == "SUCCEEDED":
+        return _succeeded(workspace, record, seen)
+    word = last_word(str(status.get("message") or ""))
+    if ended in ("FAILED", "STOPPED") or word.error is not None:
+        return _failed(record, word, status)
+    if deployment in ("Failed", "ValidationFailed"):
+        return _lost(record, status, settings)
+    if deployment == "Running" and ended == "RUNNING":
+        return _running(record, name, seen)
+    trouble = pod_trouble(seen.all(POD))
+    message = f"RayJob {name}: {trouble or 'its head is starting'}"
+    return TuningDecision(record=record, started=_condition(False, Reason.JOB_WAITING, message))
+
+
+def _running(record: TuningRecord, name: str, seen: Observed) -> TuningDecision:
+    if seen.progress is not None:
+        told = f"RayJob {name}: step {seen.progress.step} of {seen.progress.total_steps}"
+    elif (trouble := pod_trouble(seen.all(POD))) is not None:
+        told = f"RayJob {name} waits for its worker: {trouble}"
+    else:
+        told = f"RayJob {name} checks the data or waits for its worker"
+    progress = {} if seen.progress is None else seen.progress.to_dict()
+    return TuningDecision(
+        record=record, started=_condition(True, Reason.JOB_RUNNING, told), progress=progress
+    )
+
+
+def _succeeded(workspace: Workspace, record: TuningRecord, seen: Observed) -> TuningDecision:
+    result = seen.result.result if seen.result is not None else None
+    if seen.result is None:
+        wait = _condition(True, Reason.JOB_RUNNING, "the job has ended; reading its figures")
+        return TuningDecision(record=record, started=wait, waits_for_result=True)
+    adapter = dict((result or {}).get("adapter", {}))
+    done = record.succeeded(
+        image=adapter_output(workspace),
+        digest=str(adapter.get("digest", "")),
+        figures={key: value for key in _FIGURES if (value := (result or {}).get(key)) is not None},
+    )
+    return TuningDecision(record=done, started=_ended(done))
+
+
+def _failed(record: TuningRecord, word: JobWord, status: Mapping[str, Any]) -> TuningDecision:
+    error = word.error or {}
+    message = str(error.get("message") or "") or _tail(status)
+    failed = record.failed(
+        reason=str(error.get("reason") or status.get("reason") or "JobFailed"), message=message
+    )
+    return TuningDecision(record=failed, started=_ended(failed))
+
+
+def _lost(record: TuningRecord, status: Mapping[str, Any], settings: Settings) -> TuningDecision:
+    """The head went with the driver, which has said nothing: that is nobody's mistake, so another attempt."""
+    if record.attempt >= settings.attempts:
+        return _failed(record, JobWord(), status)
+    again = replace(record, attempt=record.attempt + 1, job="")
+    told = (
+        f"the head was lost ({status.get('reason', '')}); attempt {again.attempt} resumes from the checkpoint"
+    )
+    return TuningDecision(record=again, started=_condition(False, Reason.JOB_WAITING, told))
+
+
+def _tail(status: Mapping[str, Any]) -> str:
+    lines = [line.strip() for line in str(status.get("message") or "").splitlines() if line.strip()]
+    return (lines[-1] if lines else str(status.get("reason") or "the job gives no reason"))[:400]
+
+
+def _unused(seen: Observed, owner: Owner, record: TuningRecord) -> tuple[Key, ...]:
+    """The claim of checkpoints, once its adapter is recorded."""
+    if record.outcome is not Outcome.SUCCEEDED:
+        return ()
+    found = seen.find(CLAIM, claim_name(owner.name))
+    return () if found is None or _is_going(found) or not seen.owns(found) else (key_of(found),)
+
+
+def _ended(record: TuningRecord) -> Condition:
+    return _condition(True, Reason.JOB_ENDED, record.message or f"revision {record.revision} was tuned")
+
+
+def _condition(status: bool, reason: Reason, message: str) -> Condition:
+    return Condition(type=Type.JOB_STARTED, status=status, reason=reason, message=message)
+
+
+def _is_going(manifest: Manifest) -> bool:
+    return "deletionTimestamp" in manifest["metadata"]

@@ -1,0 +1,1 @@
+"""GPU nodes: what is there, and (with a provider) what should be."""
