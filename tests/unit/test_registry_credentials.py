@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kairay.errors import HostError, InputError
-from kairay.registry.credentials import Credentials, find_credentials
+from kairay.registry.credentials import LOGINS_VARIABLE, Credentials, find_credentials
 from kairay.registry.reference import RemoteReference
 
 BOT = RemoteReference("contoso.azurecr.io", "team/bot", "v1")
@@ -98,6 +99,40 @@ def test_a_named_file_that_is_not_there_is_an_error_and_a_missing_default_is_not
     with pytest.raises(InputError, match="REGISTRY_AUTH_FILE"):
         find_credentials(BOT, environment={"REGISTRY_AUTH_FILE": str(tmp_path / "none")}, home=tmp_path)
     assert find_credentials(BOT, environment={}, home=tmp_path) is None
+
+
+def test_mounted_logins_come_before_all_others_in_their_order(tmp_path: Path) -> None:
+    found(tmp_path, {"auths": {"contoso.azurecr.io": auth("me", "home")}})
+    for name, file, registry, password in (
+        ("first", ".dockerconfigjson", "other.azurecr.io", "other"),
+        ("second", ".dockerconfigjson", "contoso.azurecr.io", "second"),
+        ("third", "config.json", "contoso.azurecr.io", "third"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(json.dumps({"auths": {registry: auth("me", password)}}))
+
+    def password(*logins: str) -> str:
+        mounted = os.pathsep.join(str(tmp_path / each) for each in logins)
+        login = find_credentials(BOT, environment={LOGINS_VARIABLE: mounted}, home=tmp_path)
+        assert login is not None
+        return login.password
+
+    assert password("first", "second", "third") == "second"
+    assert password("third/config.json", "second") == "third"
+    assert password("first") == "home"
+
+
+def test_a_mounted_login_that_is_missing_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    environment = {LOGINS_VARIABLE: f"{tmp_path / 'none'}{os.pathsep}{os.pathsep}{tmp_path / 'empty'}"}
+    assert find_credentials(BOT, environment=environment, home=tmp_path) is None
+
+
+def test_a_mounted_login_that_is_broken_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".dockerconfigjson").write_text("{hunter2")
+    with pytest.raises(InputError, match="dockerconfigjson is not JSON") as refused:
+        find_credentials(BOT, environment={LOGINS_VARIABLE: str(tmp_path)}, home=tmp_path)
+    assert "hunter2" not in refused.value.message
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,6 @@ __all__ = [
 Reference = LayoutReference | RemoteReference
 """What callers hold; each function below takes its text as well."""
 
-_DEFAULTS = RemoteOptions()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
@@ -70,7 +68,7 @@ def push_directory(
     media: ArtifactMedia,
     annotations: Mapping[str, str],
     credentials: Credentials | None = None,
-    options: RemoteOptions = _DEFAULTS,
+    options: RemoteOptions | None = None,
 ) -> Artifact:
     """Store every file below `directory`, named by its relative path, at `target`, unless it is there.
 
@@ -84,7 +82,7 @@ def push_directory(
     files = _files(directory)
     layers = tuple(_layer(path, title, media) for title, path in files.items())
     manifest = build_manifest(media, layers, annotations)
-    with open_store(place, Action.PUSH, credentials, options) as store:
+    with open_store(place, Action.PUSH, credentials, options or RemoteOptions()) as store:
         if not _complete(store, manifest):
             _push(store, manifest, files, _tag_of(place))
             if not _complete(store, manifest):
@@ -100,7 +98,7 @@ def pull(
     into: Path,
     *,
     credentials: Credentials | None = None,
-    options: RemoteOptions = _DEFAULTS,
+    options: RemoteOptions | None = None,
 ) -> Artifact:
     """Make the folder `into` hold the artifact's files, all of them checked, or leave it as it was.
 
@@ -110,7 +108,11 @@ def pull(
     TransientError as for a push.
     """
     place, folder = _parsed(source), PulledFolder(into)
-    with disk_errors(into), folder.alone(), open_store(place, Action.PULL, credentials, options) as store:
+    with (
+        disk_errors(into),
+        folder.alone(),
+        open_store(place, Action.PULL, credentials, options or RemoteOptions()) as store,
+    ):
         manifest = store.resolve()
         if manifest is None:
             raise InputError(f"{place} does not exist; check its name and tag", reason="NotFound")
@@ -122,11 +124,11 @@ def pull(
 
 
 def find(
-    source: Reference | str, *, credentials: Credentials | None = None, options: RemoteOptions = _DEFAULTS
+    source: Reference | str, *, credentials: Credentials | None = None, options: RemoteOptions | None = None
 ) -> Artifact | None:
     """What is at `source`, without its files; None where there is nothing. Errors as for a pull."""
     place = _parsed(source)
-    with open_store(place, Action.PULL, credentials, options) as store:
+    with open_store(place, Action.PULL, credentials, options or RemoteOptions()) as store:
         manifest = store.resolve()
     return None if manifest is None else _artifact(place, manifest)
 
@@ -136,12 +138,12 @@ def tag(
     new_tag: str,
     *,
     credentials: Credentials | None = None,
-    options: RemoteOptions = _DEFAULTS,
+    options: RemoteOptions | None = None,
 ) -> Artifact:
     """Let `new_tag` of the same place point at the artifact; moves the tag if it points elsewhere."""
     place = _parsed(source)
     target = place.with_tag(new_tag)
-    with open_store(place, Action.PUSH, credentials, options) as store:
+    with open_store(place, Action.PUSH, credentials, options or RemoteOptions()) as store:
         manifest = store.resolve()
         if manifest is None:
             raise InputError(f"{place} does not exist, so it cannot be tagged {new_tag}", reason="NotFound")

@@ -1,6 +1,7 @@
 """Who we are to a registry: given by the caller, or found where docker and podman keep their logins.
 
-Read in this order: the file that $REGISTRY_AUTH_FILE names, else config.json in $DOCKER_CONFIG, else
+Read in this order, until one has a login for the registry: the files and folders in $KAIRAY_REGISTRY_LOGINS
+(mounted secrets of pods), then the file that $REGISTRY_AUTH_FILE names, else config.json in $DOCKER_CONFIG, else
 ~/.docker/config.json. Secrets never enter a message, a log or a repr.
 """
 
@@ -12,13 +13,19 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kairay.errors import HostError, InputError
 from kairay.registry.reference import DOCKER_HUB, RemoteReference
+
+LOGINS_VARIABLE = "KAIRAY_REGISTRY_LOGINS"
+"""Docker configuration files, or folders with one, parted as in $PATH; what does not exist is passed over."""
+
+_SECRET_FILES = ("config.json", ".dockerconfigjson")
+"""Names of a docker configuration in a folder: as docker writes it, and as Kubernetes mounts its secret."""
 
 _HELPER = re.compile(r"[A-Za-z0-9._-]+")
 _HELPER_SECONDS = 30
@@ -47,13 +54,18 @@ def find_credentials(
 
     Raises InputError for a file that cannot be read as such, HostError for a credential helper that fails.
     """
+    for path in _mounted(environment):
+        if path.is_file() and (login := _from_file(path, reference, environment)):
+            return login
     path, named = _config_path(environment, home or Path.home())
-    if not path.is_file():
-        if named:
-            raise InputError(
-                f"$REGISTRY_AUTH_FILE names {path}, which is not a file; unset it or log in again"
-            )
-        return None
+    if path.is_file():
+        return _from_file(path, reference, environment)
+    if named:
+        raise InputError(f"$REGISTRY_AUTH_FILE names {path}, which is not a file; unset it or log in again")
+    return None
+
+
+def _from_file(path: Path, reference: RemoteReference, environment: Mapping[str, str]) -> Credentials | None:
     config = _read_config(path)
     keys = _keys(reference)
     auths = _object(config.get("auths"), path)
@@ -66,6 +78,12 @@ def find_credentials(
     if store := config.get("credsStore"):
         return _ask_helper(str(store), keys, path, environment, required=False)
     return None
+
+
+def _mounted(environment: Mapping[str, str]) -> Iterator[Path]:
+    """Places that may be there: a secret that is mounted optionally is an empty folder while it is missing."""
+    for entry in filter(None, environment.get(LOGINS_VARIABLE, "").split(os.pathsep)):
+        yield from (Path(entry), *(Path(entry, name) for name in _SECRET_FILES))
 
 
 def _config_path(environment: Mapping[str, str], home: Path) -> tuple[Path, bool]:

@@ -167,7 +167,8 @@ class RemoteStore:
         except requests.exceptions.SSLError as error:
             raise HostError(
                 f"{self._reference.registry} has no certificate that this machine trusts ({_cause(error)}); "
-                "add its authority to the file that $REQUESTS_CA_BUNDLE names (plain HTTP: loopback only)",
+                "add its authority to the file that $REQUESTS_CA_BUNDLE names "
+                "(plain HTTP: $KAIRAY_INSECURE_REGISTRIES)",
                 reason="RegistryUntrusted",
             ) from None
         except (

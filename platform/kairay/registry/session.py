@@ -130,7 +130,8 @@ class RegistrySession(oras.provider.Registry):  # type: ignore[misc]  # oras is 
             return urlunsplit(parts._replace(scheme=self.prefix))
         if parts.scheme != "https" and not self._plain_http(parts.netloc):
             raise InputError(
-                f"{self._host} wants an upload sent to {parts.netloc} over plain HTTP; allow that host",
+                f"{self._host} wants an upload sent to {parts.netloc} over plain HTTP; "
+                "name that host in $KAIRAY_INSECURE_REGISTRIES",
                 reason="RegistryDenied",
             )
         return url
@@ -179,7 +180,8 @@ class Login:
         parts = urlsplit(realm)
         if parts.scheme != "https" and not (parts.scheme == "http" and self._plain_http(parts.netloc)):
             raise InputError(
-                f"the registry asks to log in at {parts.netloc or 'no host'} without HTTPS; allow it",
+                f"the registry asks to log in at {parts.netloc or 'no host'} without HTTPS; "
+                "name it in $KAIRAY_INSECURE_REGISTRIES",
                 reason="RegistryDenied",
             )
         asked = {key: value for key, value in (("service", service), ("scope", scope)) if value}

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from kairay.errors import InputError
 from kairay.registry.credentials import Credentials
 from kairay.registry.manifest import Descriptor, Manifest
 from kairay.registry.reference import LayoutReference, RemoteReference
+
+INSECURE_VARIABLE = "KAIRAY_INSECURE_REGISTRIES"
+
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 
 
 class Action(StrEnum):
@@ -22,11 +29,23 @@ class Action(StrEnum):
     PULL = "pull"
 
 
+def insecure_registries(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
+    """The registries in $KAIRAY_INSECURE_REGISTRIES, parted by commas; InputError for what is no `host[:port]`."""
+    written = environment.get(INSECURE_VARIABLE, "").split(",")
+    hosts = frozenset(filter(None, (host.strip() for host in written)))
+    for host in sorted(hosts):
+        if not _HOST.fullmatch(host):
+            raise InputError(
+                f"${INSECURE_VARIABLE}: {host!r} is not a registry; write host or host:port, parted by commas"
+            )
+    return hosts
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteOptions:
     """How to talk to a registry."""
 
-    insecure_hosts: frozenset[str] = frozenset()
+    insecure_hosts: frozenset[str] = field(default_factory=insecure_registries)
     """Registries, as `host` or `host:port`, allowed plain HTTP; those on loopback are anyway."""
     attempts: int = 5
     """Tries for each request that fails for a reason that may pass."""
