@@ -84,7 +84,7 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     )
     tuning = decide_tuning(workspace, owner, blueprint, record, seen, world.settings)
     serving = _serve_tuned(workspace, owner, blueprint, seen, world, tuning)
-    return _tuning(workspace, owner, seen, world, blueprint, resources, tuning, serving)
+    return _tuning(owner, seen, world, blueprint, resources, tuning, serving)
 
 
 def refuse(seen: Observed, error: InputError, world: World) -> Decision:
@@ -162,7 +162,7 @@ def _inference(
 
 
 def _tuning(
-    workspace: Workspace, owner: Owner, seen: Observed, world: World, blueprint: Blueprint,
+    owner: Owner, seen: Observed, world: World, blueprint: Blueprint,
     resources: Condition, tuning: TuningDecision, serving: ServingDecision,
 ) -> Decision:  # fmt: skip
     record = tuning.record
