@@ -22,6 +22,8 @@ from kairay_train.training_actor import TrainingActor, actor_environment
 POLL_SECONDS = 1.0
 TUNER_SHARE = 0.01
 """Of the resource that marks pods with the storage; there is one per pod."""
+_COORDINATOR = "AutoscalingCoordinator"
+"""Ray 2.60's name and namespace of it."""
 ACTOR_RESTARTS = 10
 """How often the training actor comes back; each time training goes on from its last checkpoint."""
 
@@ -103,6 +105,17 @@ def train(
         return _watch(actor, actor.fit.remote(job, group), show)
     finally:
         ray.kill(actor)
+        if group.tuner_resource is not None:
+            _release_worker_pods()
+
+
+def _release_worker_pods() -> None:
+    """End the detached actor that Ray Train leaves beside its controller: with it a pod never counts as idle, and its
+    GPU is paid for until the cluster goes. The cluster is this job's own."""
+    try:
+        ray.kill(ray.get_actor(_COORDINATOR, namespace=_COORDINATOR))
+    except ValueError:
+        return  # there is none
 
 
 def _where_storage_is(group: TrainingGroup) -> dict[str, Any]:

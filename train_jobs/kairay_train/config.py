@@ -60,8 +60,8 @@ class TuneConfig(BaseModel):
     """Where checkpoints go; every node of the run must see it."""
     workers: Count = 1
     gpus_per_worker: Annotated[int, Field(ge=0)] = 0
-    """Claimed from Ray; a worker that computes on its processor may claim them too, where nodes only advertise
-    GPUs."""
+    """Waited for before training starts; with device cpu they only bring the pod, where nodes advertise GPUs that
+    they lack."""
     cpus_per_worker: Count = 1
     device: Device = Device.CPU
     dtype: DataType = DataType.FLOAT32

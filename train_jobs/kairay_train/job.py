@@ -39,7 +39,7 @@ class TrainingGroup:
     workers: int
     cpus: int
     gpus: int
-    """Claimed by each worker."""
+    """Of each worker."""
     on_gpu: bool
     """They compute on them; False where nodes only advertise GPUs."""
     max_failures: int

@@ -38,14 +38,15 @@ class TrainingActor:
 
         watched = replace(job, watcher=ray.get_runtime_context().current_actor)
         resources: dict[str, float] = {"CPU": group.cpus}
-        if group.gpus:
+        if group.on_gpu:
+            # Where nodes only advertise GPUs they bring the pod; Train would look for a driver.
             resources["GPU"] = group.gpus
         trainer = TorchTrainer(
             _train,
             train_loop_config={"job": watched},
             torch_config=TorchConfig(backend="nccl" if group.on_gpu else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=group.workers, use_gpu=group.gpus > 0, resources_per_worker=resources
+                num_workers=group.workers, use_gpu=group.on_gpu, resources_per_worker=resources
             ),
             run_config=RunConfig(
                 name=group.name,

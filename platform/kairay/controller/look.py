@@ -30,8 +30,9 @@ from kairay.kube.objects import (
     Manifest,
     key_of,
 )
-from kairay.names import claim_name, ray_service_name
+from kairay.names import claim_name, ray_service_name, run_name
 from kairay.nodes.existing import NodeView, view_node
+from kairay.objects.metadata import REVISION_LABEL, WORKSPACE_LABEL
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import tuning_progress
 from kairay.ray.raycluster import ROLE_LABEL
@@ -127,7 +128,7 @@ async def _ask_ray(seen: Observed, cluster: Cluster, ray: RayApi, now: datetime)
     if status.get("jobStatus") != "RUNNING":
         return seen
     addresses = sorted(str(pod["status"]["podIP"]) for pod in pods if (pod.get("status") or {}).get("podIP"))
-    progress = tuning_progress(await ray.metrics(addresses), job["metadata"]["name"])
+    progress = tuning_progress(await ray.metrics(addresses), _run(job))
     return replace(seen, progress=progress)
 
 
@@ -171,6 +172,11 @@ def _current_job(seen: Observed) -> Manifest | None:
         return jobs[-1] if record.outcome is None and len(jobs) == 1 else None
     found = seen.find(RAY_JOB, record.job)
     return found if found is not None and seen.owns(found) else None
+
+
+def _run(job: Manifest) -> str:
+    """The name under which the job's gauges are, whichever attempt it is."""
+    return run_name(_labels(job).get(WORKSPACE_LABEL, ""), _labels(job).get(REVISION_LABEL, ""))
 
 
 def _labels(manifest: Manifest) -> Mapping[str, str]:

@@ -1,0 +1,119 @@
+"""One controller at a time: a Lease that the leader renews and another takes over when it is not renewed.
+
+As client-go's leader election, with its default proportions: whoever holds the Lease gives up writing before anybody
+else may take it. Clocks of two machines are never compared: a candidate waits for `LEASE_SECONDS` during which it has
+not seen the Lease change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from kairay.errors import KairayError, TransientError
+from kairay.kube.errors import ConflictError
+from kairay.kube.interface import Cluster
+from kairay.kube.objects import LEASE, Key, Manifest
+
+LEASE_SECONDS = 15.0
+RENEW_SECONDS = 10.0
+"""Without a renewal for this long a leader is none any more."""
+RETRY_SECONDS = 2.0
+NAME = "kairay-controller"
+
+
+class LeadershipLostError(KairayError):
+    """Somebody else may be writing: end at once."""
+
+    reason = "LeadershipLost"
+
+
+@dataclass(slots=True, kw_only=True)
+class Elector:
+    """One candidate. `now` is a steady clock in seconds."""
+
+    cluster: Cluster
+    namespace: str
+    identity: str
+    now: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _seen: tuple[str, str] = ("", "")
+    _seen_at: float = 0.0
+
+    async def win(self) -> None:
+        """Return when we lead."""
+        while not await self._try():
+            await self.sleep(RETRY_SECONDS)
+
+    async def keep(self) -> None:
+        """Renew until LeadershipLostError."""
+        renewed = self.now()
+        while True:
+            await self.sleep(RETRY_SECONDS)
+            if await self._try():
+                renewed = self.now()
+            elif self.now() - renewed > RENEW_SECONDS:
+                raise LeadershipLostError(
+                    "the Lease could not be renewed in time; another controller takes over"
+                )
+
+    async def release(self) -> None:
+        """Let the next one take over at once."""
+        lease = await self._get()
+        if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
+            lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _stamp()}
+            await self.cluster.replace(lease)
+
+    async def _try(self) -> bool:
+        """Take or renew the Lease; False when another has it or the API server does not answer."""
+        try:
+            lease = await self._get()
+            if lease is None:
+                await self.cluster.create(self._lease())
+                return True
+            holder = str(lease["spec"].get("holderIdentity") or "")
+            if holder == self.identity or not holder or self._has_expired(lease):
+                # The resourceVersion decides between two who try.
+                await self.cluster.replace(self._renewed(lease, holder))
+                return True
+        except ConflictError:
+            return False
+        except TransientError:
+            return False
+        return False
+
+    def _has_expired(self, lease: Manifest) -> bool:
+        spec = lease["spec"]
+        seen = (str(spec.get("holderIdentity")), str(spec.get("renewTime")))
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, self.now()
+            return False
+        return self.now() - self._seen_at > float(spec.get("leaseDurationSeconds", LEASE_SECONDS))
+
+    async def _get(self) -> Manifest | None:
+        return await self.cluster.get(Key(LEASE, self.namespace, NAME))
+
+    def _lease(self) -> Manifest:
+        return {
+            "apiVersion": LEASE.api_version,
+            "kind": LEASE.kind,
+            "metadata": {"name": NAME, "namespace": self.namespace},
+            "spec": {
+                "holderIdentity": self.identity, "leaseDurationSeconds": int(LEASE_SECONDS),
+                "acquireTime": _stamp(), "renewTime": _stamp(), "leaseTransitions": 0,
+            },
+        }  # fmt: skip
+
+    def _renewed(self, lease: Manifest, holder: str) -> Manifest:
+        spec = {**lease["spec"], "leaseDurationSeconds": int(LEASE_SECONDS), "renewTime": _stamp()}
+        if holder != self.identity:
+            changes = int(spec.get("leaseTransitions") or 0) + 1
+            spec |= {"holderIdentity": self.identity, "acquireTime": _stamp(), "leaseTransitions": changes}
+        return {**lease, "apiVersion": LEASE.api_version, "kind": LEASE.kind, "spec": spec}
+
+
+def _stamp() -> str:
+    """A MicroTime, for people: nobody's clock is compared with it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,136 @@
+"""Which Workspaces a change concerns, and what is kept of each kind of object. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from kairay.kube.objects import (
+    CLAIM,
+    CONFIG_MAP,
+    NETWORK_POLICY,
+    NODE,
+    POD,
+    RAY_JOB,
+    RAY_SERVICE,
+    SERVICE,
+    WORKSPACE,
+    Kind,
+    Manifest,
+    Trim,
+    drop_bookkeeping,
+)
+from kairay.nodes.existing import view_node
+from kairay.objects.metadata import WORKSPACE_LABEL
+from kairay.ray.serve_config import CONFIG_KEY as INFERENCE_KEY
+from kairay.ray.train_job import CONFIG_KEY as TRAINING_KEY
+
+WorkspaceName = tuple[str, str]
+"""Namespace and name."""
+
+_METADATA = (
+    "name", "namespace", "uid", "resourceVersion", "generation", "labels", "annotations", "ownerReferences",
+    "deletionTimestamp", "creationTimestamp",
+)  # fmt: skip
+
+
+def concerned(
+    kind: Kind, old: Manifest | None, new: Manifest | None, all_of: Iterable[Manifest]
+) -> set[WorkspaceName]:
+    """Workspaces to look at after `old` became `new`; `all_of` are those that there are."""
+    if kind == WORKSPACE:
+        return {_name(each) for each in (old, new) if each is not None}
+    if kind == NODE:
+        return set(map(_name, all_of)) if _node_changed(old, new) else set()
+    found = set(_labelled(old, new))
+    if kind == CONFIG_MAP and not found:
+        changed = new or old
+        assert changed is not None
+        metadata = changed["metadata"]
+        found = {
+            _name(each) for each in all_of if _names_config(each, metadata["namespace"], metadata["name"])
+        }
+    return found
+
+
+def _labelled(*versions: Manifest | None) -> Iterator[WorkspaceName]:
+    for each in versions:
+        name = None if each is None else (each["metadata"].get("labels") or {}).get(WORKSPACE_LABEL)
+        if each is not None and name is not None:
+            yield each["metadata"].get("namespace", ""), name
+
+
+def _node_changed(old: Manifest | None, new: Manifest | None) -> bool:
+    """The kubelet writes a node's status every few seconds; what we look at hardly ever changes."""
+    return (None if old is None else view_node(old)) != (None if new is None else view_node(new))
+
+
+def _names_config(workspace: Manifest, namespace: str, name: str) -> bool:
+    if workspace["metadata"]["namespace"] != namespace:
+        return False
+    return any((workspace.get(part) or {}).get("config") == name for part in ("tuning", "inference"))
+
+
+def _name(manifest: Manifest) -> WorkspaceName:
+    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+
+
+# -- what is kept ----------------------------------------------------------------------------------------------------
+
+
+def _bare(manifest: Manifest, **parts: Any) -> Manifest:
+    """Metadata without its bookkeeping, and these parts."""
+    metadata = manifest["metadata"]
+    kept = {key: metadata[key] for key in _METADATA if key in metadata}
+    return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": kept, **parts}
+
+
+def _trim_plain(manifest: Manifest) -> Manifest:
+    return _bare(manifest)
+
+
+def _trim_status(manifest: Manifest) -> Manifest:
+    """Of Ray's objects the specs are ours and known by their hash; their clusters' pods are seen as pods."""
+    status = {
+        key: value for key, value in (manifest.get("status") or {}).items() if key != "rayClusterStatus"
+    }
+    return _bare(manifest, status=status)
+
+
+def _trim_config_map(manifest: Manifest) -> Manifest:
+    data: Mapping[str, str] = manifest.get("data") or {}
+    return _bare(manifest, data={key: data[key] for key in (TRAINING_KEY, INFERENCE_KEY) if key in data})
+
+
+def _trim_pod(manifest: Manifest) -> Manifest:
+    status = manifest.get("status") or {}
+    keys = ("phase", "podIP", "conditions", "initContainerStatuses", "containerStatuses")
+    return _bare(manifest, status={key: status[key] for key in keys if key in status})
+
+
+def _trim_node(manifest: Manifest) -> Manifest:
+    status = manifest.get("status") or {}
+    kept = {
+        "allocatable": status.get("allocatable") or {},
+        "conditions": [
+            {"type": each["type"], "status": each["status"]}
+            for each in status.get("conditions", ())
+            if each["type"] == "Ready"
+        ],
+    }
+    unschedulable = bool((manifest.get("spec") or {}).get("unschedulable"))
+    return _bare(manifest, status=kept, spec={"unschedulable": unschedulable})
+
+
+TRIMS: Final[Mapping[Kind, Trim]] = {
+    WORKSPACE: drop_bookkeeping,
+    RAY_JOB: _trim_status,
+    RAY_SERVICE: _trim_status,
+    POD: _trim_pod,
+    SERVICE: _trim_plain,
+    CONFIG_MAP: _trim_config_map,
+    CLAIM: _trim_plain,
+    NETWORK_POLICY: _trim_plain,
+    NODE: _trim_node,
+}
+"""What is kept of each kind in memory."""

@@ -1,0 +1,253 @@
+"""The API server by HTTP: few verbs, plain objects, one sentence for every refusal. See interface.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+
+from kairay.errors import HostError, InputError, KairayError, TransientError
+from kairay.kube.connect import Connection
+from kairay.kube.errors import AbsentError, ConflictError, GoneError
+from kairay.kube.interface import FIELD_MANAGER, EventType, Labels, WatchEvent
+from kairay.kube.objects import Key, Kind, Manifest, Trim, key_of, kind_of
+
+_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
+_WATCH_SECONDS = 300
+_PAGE = 500
+_MOST_LINE = 16 * 2**20
+_APPLY = "application/apply-patch+yaml"
+_JSON = "application/json"
+
+
+class Client:
+    """One API server; `close` it, or use it as an async context."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        connector = aiohttp.TCPConnector(ssl=connection.tls if connection.tls is not None else True, limit=64)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=_TIMEOUT, read_bufsize=2**20, trust_env=False
+        )
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._session.close()
+
+    async def get(self, key: Key) -> Manifest | None:
+        """See Cluster."""
+        try:
+            return await self._call("GET", key.path, about=str(key))
+        except AbsentError:
+            return None
+
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        namespace: str | None = None,
+        labels: Labels | None = None,
+        trim: Trim | None = None,
+    ) -> tuple[list[Manifest], str]:
+        """See Cluster."""
+        found: list[Manifest] = []
+        query = {"limit": str(_PAGE), **_selector(labels)}
+        while True:
+            page = await self._call("GET", kind.path(namespace or ""), about=kind.plural, query=query)
+            for item in page["items"]:
+                whole = {"apiVersion": kind.api_version, "kind": kind.kind, **item}
+                found.append(trim(whole) if trim else whole)
+            following = page["metadata"].get("continue")
+            if not following:
+                return found, str(page["metadata"]["resourceVersion"])
+            query["continue"] = following
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """See Cluster."""
+        return await self._apply(manifest, key_of(manifest).path)
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """See Cluster."""
+        return await self._apply(manifest, f"{key_of(manifest).path}/status")
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """See Cluster."""
+        path = kind_of(manifest).path(manifest["metadata"].get("namespace", ""))
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._call("POST", path, about=_about(manifest), query=query, body=manifest)
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        """See Cluster."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._call(
+            "PUT", key_of(manifest).path, about=_about(manifest), query=query, body=manifest
+        )
+
+    async def delete(self, key: Key, *, uid: str | None = None) -> None:
+        """See Cluster."""
+        body: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            await self._call("DELETE", key.path, about=str(key), body=body)
+        except AbsentError:
+            return
+
+    async def watch(
+        self,
+        kind: Kind,
+        *,
+        namespace: str | None = None,
+        labels: Labels | None = None,
+        resource_version: str,
+    ) -> AsyncIterator[WatchEvent]:
+        """See Cluster."""
+        query = {
+            "watch": "1", "allowWatchBookmarks": "true", "resourceVersion": resource_version,
+            "timeoutSeconds": str(_WATCH_SECONDS), **_selector(labels),
+        }  # fmt: skip
+        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=_WATCH_SECONDS + 30)
+        try:
+            answer = await self._send("GET", kind.path(namespace or ""), query=query, timeout=timeout)
+            async with answer:
+                if answer.status != HTTPStatus.OK:
+                    raise _refusal(answer.status, await answer.text(), "GET", kind.plural, answer.headers)
+                async for line in _lines(answer):
+                    yield _event(json.loads(line), kind)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise TransientError(f"the watch of {kind.plural} broke: {error!r}", retry_after=1.0) from error
+
+    async def logs(self, key: Key, *, container: str | None = None, tail: int | None = None) -> str:
+        """See Cluster."""
+        query = {} if container is None else {"container": container}
+        if tail is not None:
+            query["tailLines"] = str(tail)
+        return await self._text("GET", f"{key.path}/log", about=f"the log of {key}", query=query)
+
+    async def _apply(self, manifest: Manifest, path: str) -> Manifest:
+        # Strict: a field that the server would drop in silence is our mistake, and told.
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+        about = _about(manifest)
+        return await self._call("PATCH", path, about=about, query=query, body=manifest, content=_APPLY)
+
+    async def _call(self, method: str, path: str, *, about: str, **request: Any) -> Manifest:
+        found: Manifest = json.loads(await self._text(method, path, about=about, **request))
+        return found
+
+    async def _text(self, method: str, path: str, *, about: str, **request: Any) -> str:
+        for fresh in (False, True):
+            try:
+                answer = await self._send(method, path, fresh=fresh, **request)
+                async with answer:
+                    text = await answer.text()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if isinstance(error, aiohttp.ServerDisconnectedError) and not fresh:
+                    continue
+                raise TransientError(
+                    f"{self._connection.server} does not answer ({error!r}); check the cluster and your network"
+                ) from error
+            if answer.status == HTTPStatus.UNAUTHORIZED and not fresh:
+                continue
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                raise _refusal(answer.status, text, method, about, answer.headers)
+            return text
+        raise AssertionError("the second round returns or raises")
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content: str = _JSON,
+        fresh: bool = False,
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,
+    ) -> aiohttp.ClientResponse:
+        token = (
+            await asyncio.to_thread(self._connection.token, fresh=True) if fresh else self._connection.token()
+        )
+        headers = (
+            {"Accept": _JSON} if token is None else {"Accept": _JSON, "Authorization": f"Bearer {token}"}
+        )
+        data = None
+        if body is not None:
+            headers["Content-Type"] = content
+            data = json.dumps(body, separators=(",", ":")).encode()
+        url = f"{self._connection.server}{path}"
+        return await self._session.request(
+            method, url, params=query, data=data, headers=headers, timeout=timeout
+        )
+
+
+async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Lines of any length: Ray's objects are long."""
+    rest = b""
+    async for chunk in answer.content.iter_any():
+        rest += chunk
+        *whole, rest = rest.split(b"\n")
+        for line in whole:
+            if line:
+                yield line
+        if len(rest) > _MOST_LINE:
+            raise ValueError(f"a line of more than {_MOST_LINE} bytes")
+
+
+def _event(line: Mapping[str, Any], kind: Kind) -> WatchEvent:
+    found = line["object"]
+    if line["type"] == "ERROR":
+        if found.get("code") == HTTPStatus.GONE:
+            raise GoneError(f"the watch of {kind.plural} is too far behind")
+        raise TransientError(f"the watch of {kind.plural}: {found.get('message', 'no reason given')}")
+    return WatchEvent(EventType(line["type"]), found)
+
+
+def _refusal(status: int, text: str, method: str, about: str, headers: Mapping[str, str]) -> KairayError:
+    """The error tree's word for an HTTP status; the message is the API server's own."""
+    try:
+        said = str(json.loads(text).get("message") or text)
+    except (ValueError, AttributeError):
+        said = text.strip()
+    message = f"{about}: {said[:2000]}"
+    match status:
+        case HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY | HTTPStatus.METHOD_NOT_ALLOWED:
+            return InputError(message)
+        case HTTPStatus.UNAUTHORIZED:
+            return HostError(f"{about}: the cluster does not accept these credentials; log in again")
+        case HTTPStatus.NOT_FOUND:
+            return AbsentError(message)
+        case HTTPStatus.CONFLICT:
+            return ConflictError(message, retry_after=0.5)
+        case HTTPStatus.GONE:
+            return GoneError(message)
+        case HTTPStatus.FORBIDDEN:
+            return KairayError(f"{message}; ask for the right to {method} it", reason="Forbidden")
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return TransientError(message, retry_after=float(headers.get("Retry-After", 2)))
+        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return TransientError(message, retry_after=2.0)
+    return KairayError(f"{message} (HTTP {status})")
+
+
+def _selector(labels: Labels | None) -> dict[str, str]:
+    if not labels:
+        return {}
+    parts = [key if value is None else f"{key}={value}" for key, value in sorted(labels.items())]
+    return {"labelSelector": ",".join(parts)}
+
+
+def _about(manifest: Manifest) -> str:
+    metadata = manifest["metadata"]
+    name = metadata.get("name") or f"{metadata.get('generateName', '')}*"
+    place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    return f"{manifest['kind']} {place}{name}"

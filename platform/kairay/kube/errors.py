@@ -1,0 +1,32 @@
+"""What the API server's refusals become (kairay.errors is the tree).
+
+TransientError      429, 5xx, no connection: the same call later
+├── ConflictError   409: another wrote first or it is another object of that name; read again, decide again
+└── GoneError       410: the watch's resourceVersion is forgotten; list again
+InputError          400, 422: what we send must change
+AbsentError         404: the object (or its namespace, or its kind) is not there
+HostError           401: these credentials are not accepted
+KairayError         403 and the rest; 403's sentence names the missing verb and resource
+"""
+
+from __future__ import annotations
+
+from kairay.errors import KairayError, TransientError
+
+
+class ConflictError(TransientError):
+    """The object is not what the caller last saw; read it again and decide again."""
+
+    reason = "Conflict"
+
+
+class GoneError(TransientError):
+    """The API server forgot the resourceVersion; list again."""
+
+    reason = "Gone"
+
+
+class AbsentError(KairayError):
+    """There is no such object to write to, or no such namespace or kind."""
+
+    reason = "NotFound"
