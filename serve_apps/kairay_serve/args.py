@@ -81,6 +81,8 @@ class ChatArgs(_Args):
     pipeline_parallel: Positive = 1
     engine_config: dict[str, JsonValue] = Field(default_factory=dict)
     """Settings of the chosen engine, in its own words; unknown ones are refused."""
+    keys_path: Annotated[str, Field(min_length=1)] | None = None
+    """A file of API keys, one a line, or a folder of such files (a mounted Secret), which may appear later."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,3 +98,10 @@ class ChatArgs(_Args):
                 f"defaultModel {self.default_model!r} is not served; choose one of {', '.join(self.names)}"
             )
         return self
+
+
+class UserConfig(_Args):
+    """Serve's `user_config`: what changes in a replica that runs."""
+
+    require_keys: bool
+    """Whether a request needs an API key; until this is said, one is needed where `keysPath` is given."""

@@ -96,6 +96,31 @@ def test_without_an_adapter_the_base_model_answers() -> None:
     assert (args["defaultModel"], args["adapters"]) == ("smollm2-135m-instruct", [])
 
 
+def test_asking_for_keys_changes_the_user_config_only() -> None:
+    open_, closed = (
+        render(CLUSTER, replace(TUNED, keys_path="/kairay/keys", require_keys=required))
+        for required in (False, True)
+    )
+    deployment = open_["applications"][0]["deployments"][0]
+    assert open_["applications"][0]["args"]["keysPath"] == "/kairay/keys"
+    assert deployment["user_config"] == {"requireKeys": False}
+    deployment["user_config"] = {"requireKeys": True}
+    assert open_ == closed
+
+
+def test_keys_that_are_required_but_mounted_nowhere_are_still_required() -> None:
+    app = render(CLUSTER, replace(TUNED, require_keys=True))["applications"][0]
+    assert app["deployments"][0]["user_config"] == {"requireKeys": True}
+
+
+def test_the_application_accepts_its_keys_and_user_config() -> None:
+    from kairay_serve.args import ChatArgs, UserConfig
+
+    app = render(CLUSTER, replace(TUNED, keys_path="/kairay/keys", require_keys=True))["applications"][0]
+    assert ChatArgs.model_validate(app["args"]).keys_path == "/kairay/keys"
+    assert UserConfig.model_validate(app["deployments"][0]["user_config"]).require_keys
+
+
 def test_a_cluster_begins_with_no_more_replicas_than_it_keeps() -> None:
     plan = plan_on_laptop()
     assert plan.serving is not None

@@ -68,7 +68,7 @@ def serve_config(
                 "route_prefix": place.route_prefix,
                 "import_path": IMPORT_PATH,
                 "args": chat_args(plan, shape, place, model=model, engine_config=engine_config),
-                "deployments": [_deployment(shape, target)],
+                "deployments": [{**_deployment(shape, target), **_user_config(place)}],
             }
         ],
     }
@@ -106,6 +106,7 @@ def chat_args(
         "tensorParallel": shape.tensor_parallel,
         "pipelineParallel": shape.pipeline_parallel,
         "engineConfig": dict(engine_config),
+        **({} if place.keys_path is None else {"keysPath": place.keys_path}),
     }
 
 
@@ -162,6 +163,13 @@ def _deployment(shape: ServingShape, target: Target) -> dict[str, Any]:
         },
         "ray_actor_options": _resources(shape, target),
     }
+
+
+def _user_config(place: ServicePlace) -> dict[str, Any]:
+    # Serve hands a change of this one key to replicas that run: keys are switched on without a restart.
+    if place.keys_path is None and not place.require_keys:
+        return {}
+    return {"user_config": {"requireKeys": place.require_keys}}
 
 
 def _resources(shape: ServingShape, target: Target) -> dict[str, Any]:

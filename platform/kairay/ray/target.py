@@ -101,3 +101,4 @@ class ServicePlace:
     keys_path: str | None = None
     """Folder with the API keys; None: a place that has none."""
     require_keys: bool = False
+    """Whether a request needs one of them."""
