@@ -44,6 +44,8 @@ bench: setup-dev ## throughput as ratios: tuning and serving
 	@$(BIN)/python tests/bench/bench_tuning.py
 	@$(BIN)/python tests/bench/bench_serving.py
 
+bench-controller: setup-dev 
+
 lock: setup-dev  ## compile the requirement sets again
 	@$(BIN)/python scripts/lock.py
 

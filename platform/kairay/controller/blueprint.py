@@ -68,6 +68,8 @@ def draw_blueprint(
     plan = make_plan(workspace, preset, skus=usable, machine=None, target=PlanTarget.CLUSTER, now=today)
     if settings.advertised_gpus and not plan.problems:
         plan = _on_processors(plan, workspace, preset, settings, today)
+    if plan.serving is not None and settings.idle_seconds is not None and not _says_idle(workspace):
+        plan = replace(plan, serving=replace(plan.serving, idle_seconds=settings.idle_seconds))
     placement = Placement(
         labels=selector.match_labels,
         any_of=tuple((each.key, each.values) for each in selector.match_expressions),
@@ -108,6 +110,11 @@ def resource_condition(workspace: Workspace, blueprint: Blueprint) -> Condition:
         reason=Reason.NODES_READY,
         message=f"{count} node(s) with the labels {wanted} have room for {need}",
     )
+
+
+def _says_idle(workspace: Workspace) -> bool:
+    scaling = workspace.inference.scaling if workspace.inference is not None else None
+    return scaling is not None and scaling.idle_seconds is not None
 
 
 def _gpus_per_pod(plan: Plan, sku: Sku) -> int:

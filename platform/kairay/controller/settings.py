@@ -40,6 +40,8 @@ class Settings:
     advertised_gpus: int = 0
     """Where nodes only advertise GPUs: how many a worker claims while it computes on its processor. For tests."""
     serve_by_default: bool = True
+    idle_seconds: float | None = None
+    """Until a replica without requests goes, where the Workspace does not say; None: the plan's ten minutes."""
     namespaces: tuple[str, ...] = ()
     """Watched; none: all."""
     attempts: int = 3
@@ -78,6 +80,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         insecure_registries=get("KAIRAY_INSECURE_REGISTRIES", str, default.insecure_registries),
         advertised_gpus=get("KAIRAY_ADVERTISED_GPUS", int, default.advertised_gpus),
         serve_by_default=get("KAIRAY_SERVE_BY_DEFAULT", _flag, default.serve_by_default),
+        idle_seconds=get("KAIRAY_IDLE_SECONDS", float, default.idle_seconds),
         namespaces=get("KAIRAY_NAMESPACES", _words, default.namespaces),
         attempts=get("KAIRAY_ATTEMPTS", int, default.attempts),
     )
