@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from kairay.cli.context import cluster_options
 from kairay.errors import HostError, InputError, TransientError
 from kairay.local.state import StateDir
 from kairay.local.status import WorkspaceStatus, read_status
@@ -29,22 +30,37 @@ TIMEOUT = (5.0, 300.0)
 @click.option(
     "--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True, help="0 repeats itself."
 )
+@cluster_options
 def command(
-    name: str | None, message: str | None, model: str | None, max_tokens: int, temperature: float
-) -> None:
+    name: str | None, message: str | None, model: str | None, max_tokens: int, temperature: float, cluster: bool,
+    namespace: str | None,
+) -> None:  # fmt: skip
     """Talk to the Workspace NAME (or to the only one that serves).
 
     Without --message it reads questions from the terminal, or from a pipe, one a line; an empty line or Ctrl-D ends it.
     """
+    settings = {"max_tokens": max_tokens, "temperature": temperature}
+    if cluster or namespace is not None:
+        from kairay.cluster.chat import way_to_service
+
+        if name is None:
+            raise click.UsageError("give the NAME of a Workspace with --cluster")
+        with way_to_service(name, namespace) as (url, models):
+            talk(url, {"model": model or models[-1], **settings}, message)
+        return
     service = pick_service(read_status(StateDir.default(), None), name)
-    body = {"model": model or service.models[-1], "max_tokens": max_tokens, "temperature": temperature}
+    talk(service.url or "", {"model": model or service.models[-1], **settings}, message)
+
+
+def talk(url: str, body: dict[str, Any], message: str | None) -> None:
+    """One question and its answer, or a conversation."""
     if message is not None:
-        say(service, body, [{"role": "user", "content": message}])
+        say(url, body, [{"role": "user", "content": message}])
         return
     history: list[dict[str, str]] = []
     for question in questions(f"{body['model']}> "):
         history.append({"role": "user", "content": question})
-        history.append({"role": "assistant", "content": say(service, body, history)})
+        history.append({"role": "assistant", "content": say(url, body, history)})
 
 
 def pick_service(statuses: list[WorkspaceStatus], name: str | None) -> WorkspaceStatus:
@@ -85,10 +101,10 @@ def questions(prompt: str) -> Iterator[str]:
         yield line.strip()
 
 
-def say(service: WorkspaceStatus, body: dict[str, Any], messages: list[dict[str, str]]) -> str:
+def say(url: str, body: dict[str, Any], messages: list[dict[str, str]]) -> str:
     """Stream one answer to stdout; returns it whole."""
     answer = ""
-    for piece in stream(f"{service.url}/v1/chat/completions", {**body, "messages": messages, "stream": True}):
+    for piece in stream(f"{url}/v1/chat/completions", {**body, "messages": messages, "stream": True}):
         click.echo(piece, nl=False)
         answer += piece
     click.echo()

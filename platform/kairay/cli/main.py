@@ -17,11 +17,13 @@ from kairay.errors import KairayError
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "plan": ("kairay.cli.plan", "Show the GPUs, memory and price that a Workspace needs; starts nothing."),
     "run": ("kairay.cli.run", "Tune and serve a Workspace on this machine."),
+    "apply": ("kairay.cli.apply", "Give a Workspace to the cluster that kubectl talks to."),
     "chat": ("kairay.cli.chat", "Talk to a model that serves."),
     "status": ("kairay.cli.status", "Show what runs, how far it is and where it answers."),
     "logs": ("kairay.cli.logs", "Show the tuning job's log."),
     "stop": ("kairay.cli.stop", "Stop a Workspace, or everything that Kairay started here."),
     "presets": ("kairay.cli.presets", "List the models that need no parameter."),
+    "dashboard": ("kairay.cli.dashboard", "Open a way to the Ray dashboard of a cluster's Workspace."),
     "data": ("kairay.cli.data", "Check training data before anything is spent on it."),
     "env": ("kairay.cli.env", "Print what `ray job submit` and the dashboard need."),
     "completion": ("kairay.cli.completion", "Print the shell completion script."),

@@ -1,0 +1,51 @@
+"""The log of a cluster's tuning job, by Ray's Jobs API through the API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+
+from kairay.cluster.forward import forwarded, proxy_path
+from kairay.cluster.workspaces import find_head
+from kairay.errors import InputError, TransientError
+from kairay.kube.connect import Connection
+from kairay.kube.interface import Cluster
+
+DASHBOARD_PORT = 8265
+POLL_SECONDS = 2.0
+_ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
+
+
+async def follow_log(
+    cluster: Cluster, connection: Connection, namespace: str, name: str, *, follow: bool, tail: int | None
+) -> AsyncIterator[str]:
+    """Lines of the job's log, to its end with `follow`. InputError when the Workspace has no job now."""
+    head = await find_head(cluster, namespace, name)
+    if not head.job_id:
+        raise InputError(f"{name} has no tuning job now; its last result: kairay status {name} --cluster")
+    headers = {"X-Ray-Authorization": f"Bearer {head.token}"}
+    async with (
+        forwarded(connection, proxy_path(head.pod, DASHBOARD_PORT), port=0, headers=headers) as url,
+        aiohttp.ClientSession(trust_env=False) as session,
+    ):
+        shown = 0
+        while True:
+            status = await _get(session, f"{url}/api/jobs/{head.job_id}", "status")
+            lines = (await _get(session, f"{url}/api/jobs/{head.job_id}/logs", "logs")).splitlines()
+            if not shown and tail is not None:
+                shown = max(0, len(lines) - tail)
+            for line in lines[shown:]:
+                yield line
+            shown = len(lines)
+            if not follow or status in _ENDED:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def _get(session: aiohttp.ClientSession, url: str, field: str) -> str:
+    async with session.get(url) as answer:
+        if answer.status != 200:
+            raise TransientError(f"Ray's Jobs API answers {answer.status}: {(await answer.text())[:200]}")
+        return str((await answer.json()).get(field, ""))
