@@ -290,9 +290,17 @@ def serving(manifest: Manifest, *, app: str = "RUNNING", **more: Any) -> Manifes
     return made(service, **status)
 
 
+def front(cluster: str = "my-tuning-abcde") -> Manifest:
+    """The Service, once it has followed the cluster."""
+    service = made(drawn(step(inference()), "Service"))
+    return {**service, "spec": {"selector": {"ray.io/cluster": cluster, "ray.io/serve": "true"}}}
+
+
 def test_the_service_follows_the_cluster_that_answers() -> None:
     assert drawn(step(inference()), "Service")["spec"]["selector"]["ray.io/cluster"] == "my-tuning.none"
-    ready = step(inference(), serving(inference()))
+    behind = step(inference(), serving(inference()), front("my-tuning.none"))
+    assert condition(behind, "WorkspaceReady") == ("False", "Starting")
+    ready = step(inference(), serving(inference()), front())
     assert drawn(ready, "Service")["spec"]["selector"]["ray.io/cluster"] == "my-tuning-abcde"
     assert condition(ready, "WorkspaceReady") == ("True", "Serving")
     assert ready.status["state"] == "Ready"
@@ -301,7 +309,7 @@ def test_the_service_follows_the_cluster_that_answers() -> None:
 
 def test_a_service_scaled_to_zero_is_ready() -> None:
     manifest = inference(scaling={"minReplicas": 0})
-    assert condition(step(manifest, serving(manifest)), "InferenceReady") == ("True", "ScaledToZero")
+    assert condition(step(manifest, serving(manifest), front()), "InferenceReady") == ("True", "ScaledToZero")
 
 
 def test_a_deployment_that_failed_says_why() -> None:
@@ -361,15 +369,15 @@ def test_an_unknown_preset_is_a_condition() -> None:
 
 
 def test_the_same_look_gives_the_same_status() -> None:
-    manifest = after(inference(), step(inference(), serving(inference())))
+    manifest = after(inference(), step(inference(), serving(inference()), front()))
     later = replace(WORLD, now=datetime(2026, 11, 24, 13, 0, tzinfo=UTC))
-    assert step(manifest, serving(inference()), world=later).status == manifest["status"]
+    assert step(manifest, serving(inference()), front(), world=later).status == manifest["status"]
 
 
 def test_a_condition_keeps_its_time_until_it_turns() -> None:
     manifest = after(inference(), step(inference()))
     later = replace(WORLD, now=datetime(2026, 11, 24, 13, 0, tzinfo=UTC))
-    turned = step(manifest, serving(inference()), world=later)
+    turned = step(manifest, serving(inference()), front(), world=later)
     times = {each["type"]: each["lastTransitionTime"] for each in turned.status["conditions"]}
     assert times["ResourceReady"] == "2026-11-24T12:00:00Z"
     assert times["WorkspaceReady"] == "2026-11-24T13:00:00Z"

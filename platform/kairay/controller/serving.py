@@ -11,7 +11,7 @@ from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
 from kairay.controller.settings import Settings
 from kairay.controller.waiting import is_ready, pod_trouble
-from kairay.kube.objects import POD, RAY_SERVICE, Manifest
+from kairay.kube.objects import POD, RAY_SERVICE, SERVICE, Manifest
 from kairay.names import api_keys_name, ray_service_name
 from kairay.objects.metadata import Owner
 from kairay.objects.service import HTTP_PORT, SERVE_PORT, service
@@ -144,7 +144,7 @@ def _ready(
     app = _application(status, name)
     if app.get("status") == "DEPLOY_FAILED":
         return _condition(False, Reason.SERVING_FAILED, f"Ray Serve: {_first_fault(app)}")
-    if app.get("status") == "RUNNING" and _answers(status) and cluster is not None:
+    if app.get("status") == "RUNNING" and _answers(status) and _leads_to(seen, cluster):
         workers = _ready_workers(seen, cluster)
         if not workers and shape.min_replicas == 0:
             return _condition(
@@ -156,6 +156,13 @@ def _ready(
     )
     said = trouble or _first_fault(app) or "its cluster is starting"
     return _condition(False, Reason.STARTING, f"RayService {name}: {said}")
+
+
+def _leads_to(seen: Observed, cluster: str | None) -> bool:
+    """Our Service selects the cluster that answers: whoever waits for Ready asks the Service next."""
+    front = seen.find(SERVICE, seen.workspace["metadata"]["name"])
+    selector = {} if front is None else front["spec"]["selector"]
+    return cluster is not None and selector.get("ray.io/cluster") == cluster
 
 
 def _application(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -89,6 +89,10 @@ def _trim_plain(manifest: Manifest) -> Manifest:
     return _bare(manifest)
 
 
+def _trim_service(manifest: Manifest) -> Manifest:
+    return _bare(manifest, spec={"selector": (manifest.get("spec") or {}).get("selector") or {}})
+
+
 def _trim_status(manifest: Manifest) -> Manifest:
     """Of Ray's objects the specs are ours and known by their hash; their clusters' pods are seen as pods."""
     status = {
@@ -127,7 +131,7 @@ TRIMS: Final[Mapping[Kind, Trim]] = {
     RAY_JOB: _trim_status,
     RAY_SERVICE: _trim_status,
     POD: _trim_pod,
-    SERVICE: _trim_plain,
+    SERVICE: _trim_service,
     CONFIG_MAP: _trim_config_map,
     CLAIM: _trim_plain,
     NETWORK_POLICY: _trim_plain,
