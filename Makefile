@@ -5,7 +5,7 @@ SOURCES := platform serve_apps train_jobs tests examples scripts
 
 ONEBOX := PYTHONPATH=tests/cluster $(BIN)/python -m onebox
 
-.PHONY: help demo test check bench lock clean setup-demo setup-dev \
+.PHONY: help demo test check bench crd lock clean setup-demo setup-dev \
 	cluster-up cluster-down cluster-status cluster-env cluster-tools
 
 help:            ## what there is
@@ -45,6 +45,9 @@ bench: setup-dev ## throughput as ratios: tuning and serving
 	@$(BIN)/python tests/bench/bench_serving.py
 
 bench-controller: setup-dev 
+
+crd: setup-dev   ## write the generated files of kuberay/install and docs/admission.md again
+	@$(BIN)/python -m kairay.crd
 
 lock: setup-dev  ## compile the requirement sets again
 	@$(BIN)/python scripts/lock.py
