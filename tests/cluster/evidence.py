@@ -15,7 +15,7 @@ _WIDTH = 300
 
 
 def collect(api: Api, namespace: str) -> str:
-    """The evidence of a namespace as text; what cannot be had is said in its place."""
+    """The evidence of a namespace as text; what cannot be had is said in its place, never raised."""
     sections: dict[str, Callable[[], Iterator[str]]] = {
         "pods": lambda: _pods(api, namespace),
         "events": lambda: _events(api, namespace),
@@ -26,9 +26,11 @@ def collect(api: Api, namespace: str) -> str:
     for title, lines in sections.items():
         text.append(f"--- {title} of {namespace}" if title != "operator" else "--- operator")
         try:
-            text += [line[:_WIDTH] for found in lines() for line in found.splitlines()]
-        except (requests.RequestException, ApiError) as error:
-            text.append(f"(not to be had: {error})")
+            # One by one: what came before a failure stays.
+            for found in lines():
+                text += [line[:_WIDTH] for line in found.splitlines()]
+        except (requests.RequestException, ApiError, LookupError, TypeError) as error:
+            text.append(f"(not to be had: {error!r})")
     return "\n".join(text)
 
 
@@ -49,9 +51,17 @@ def _logs_of(api: Api, namespace: str) -> Iterator[str]:
             if "waiting" in container["state"]:
                 continue
             options = {"container": container["name"], "tailLines": _LINES}
-            yield f"--- log of {name}/{container['name']}\n{api.text(path, **options)}"
+            yield f"--- log of {name}/{container['name']}\n{_log(api, path, options)}"
             if container["restartCount"]:
-                yield f"--- its previous log\n{api.text(path, previous='true', **options)}"
+                yield f"--- its previous log\n{_log(api, path, options | {'previous': 'true'})}"
+
+
+def _log(api: Api, path: str, options: dict[str, str]) -> str:
+    """Pods that end now, and those on pretended nodes, have no log: the others' are wanted all the same."""
+    try:
+        return api.text(path, **options)
+    except (requests.RequestException, ApiError) as error:
+        return f"(not to be had: {error})"
 
 
 def _containers(pod: Manifest) -> list[Manifest]:

@@ -14,7 +14,8 @@ from onebox.cluster import DEFAULT_GPUS, Cluster
 from polling import eventually
 from ray_manifests import pod
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+# The first test also starts the cluster, which builds programs on a new machine: only the test itself is timed.
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300, func_only=True)]
 
 
 def test_the_node_is_ready_and_advertises_its_gpus(cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ from onebox.cluster import Cluster
 from polling import eventually
 from ray_manifests import cluster_spec, ray_cluster, with_gpu_workers_from_zero
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300, func_only=True)]
 
 DEMAND = """
 import os, ray

@@ -14,7 +14,7 @@ from onebox.cluster import Cluster
 from polling import eventually
 from ray_manifests import cluster_spec, ray_job, with_workers
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300, func_only=True)]
 
 WHERE_TASKS_RUN = """
 import ray, socket, time

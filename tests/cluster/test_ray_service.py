@@ -9,7 +9,7 @@ from onebox.cluster import Cluster
 from polling import eventually
 from ray_manifests import cluster_spec, pod, ray_service
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300, func_only=True)]
 
 APP = """
 import os
