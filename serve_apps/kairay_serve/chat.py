@@ -1,18 +1,22 @@
 """The chat application: `import_path: kairay_serve.chat:build` in a Serve config.
 
-A replica is the engine's own OpenAI app behind a thin front (names, limits, /chat, /health, /metrics), in one
+A replica is the engine's own OpenAI app behind a thin front (keys, names, limits, /chat, /health, /metrics), in one
 process and one HTTP hop.
 """
 
 # Without `from __future__ import annotations`: Serve reads the builder's annotation as a type.
+from pathlib import Path
+from typing import Any
+
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 from starlette.types import ASGIApp
 
-from kairay_serve.args import ChatArgs, Device
+from kairay_serve.args import ChatArgs, Device, UserConfig
 from kairay_serve.engine import Engine, make_engine
 from kairay_serve.front import Front, Limits
+from kairay_serve.keys import ApiKeys
 from kairay_serve.metrics import ServeMetrics
 
 # Requests that Serve lets in beyond our own limit, so that refusals come from the replica, in OpenAI's shape.
@@ -46,13 +50,18 @@ class Chat:
     def __init__(self, args: ChatArgs) -> None:
         self._args = args
         self._metrics = ServeMetrics()
+        self._keys = ApiKeys(None if args.keys_path is None else Path(args.keys_path))
         self._engine: Engine = make_engine(args, self._metrics)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Serve's hook: the app, built after the constructor."""
         inner = await self._engine.start()
         self._metrics.count_waiting(self._engine.waiting)
-        return Front(inner, self._engine, limits(self._args), self._metrics)
+        return Front(inner, self._engine, limits(self._args), self._metrics, self._keys)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve's hook: once before the first request, and again, without a restart, when it is edited."""
+        self._keys.required = UserConfig.model_validate(user_config).require_keys
 
     async def check_health(self) -> None:
         """Serve's hook: raising has the replica replaced."""

@@ -1,9 +1,9 @@
-"""What stands before either engine's OpenAI app: one ASGI callable that owns names, limits, health and /chat.
+"""What stands before either engine's OpenAI app: one ASGI callable that owns keys, names, limits, health and /chat.
 
 A request that generates text is read whole, its model checked (absent: the default), admitted or refused,
 and handed on; /chat becomes an OpenAI request on the way in and its own answer on the way out. A few harmless
-paths pass through; no other path of an engine's app is reachable. Refusals come before the engine sees
-anything.
+paths pass through; no other path of an engine's app is reachable, nor a websocket. Refusals come before the
+engine sees anything; where API keys are required, only /health is open.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kairay_serve import legacy_chat
 from kairay_serve.api_errors import ApiError, invalid, overloaded, unavailable, unknown_model
 from kairay_serve.engine import Engine
+from kairay_serve.keys import ApiKeys
 from kairay_serve.metrics import CONTENT_TYPE, UNKNOWN_MODEL, ServeMetrics
 
 CHAT = "/chat"
+HEALTH = "/health"
 GENERATING = frozenset({CHAT, "/v1/chat/completions", "/v1/completions", "/v1/responses"})
 MAX_BODY_BYTES = 8 * 2**20
+_POLICY_VIOLATION = 1008
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,27 +45,40 @@ class Limits:
 class Front:
     """The ASGI app of a replica."""
 
-    def __init__(self, inner: ASGIApp, engine: Engine, limits: Limits, metrics: ServeMetrics) -> None:
+    def __init__(
+        self, inner: ASGIApp, engine: Engine, limits: Limits, metrics: ServeMetrics, keys: ApiKeys
+    ) -> None:
         self._inner = inner
         self._engine = engine
         self._limits = limits
         self._metrics = metrics
+        self._keys = keys
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse or hand on."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            return
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if scope["method"] == "POST" and path in GENERATING:
             await _Exchange(self, path).run(scope, receive, send)
+        elif path != HEALTH and (refusal := self._keys.refusal(scope["headers"])) is not None:
+            await _refused(refusal)(scope, receive, send)
         elif scope["method"] == "GET" and path in _PAGES:
             await _PAGES[path](self)(scope, receive, send)
         elif path.startswith(_PASSED):
             await self._inner(scope, receive, send)
         else:
             await _no_route(scope["method"], path)(scope, receive, send)
+
+    def check_key(self, scope: Scope) -> None:
+        """ApiError 401 or 503 for a request that may not pass."""
+        if (refusal := self._keys.refusal(scope["headers"])) is not None:
+            raise refusal
 
     def admit(self) -> None:
         """Count one request in; ApiError 503 or 429 when it cannot be taken."""
@@ -102,15 +118,18 @@ class Front:
 _PASSED = ("/v1/models", "/tokenize", "/detokenize", "/docs", "/openapi.json", "/version")
 _PAGES: Mapping[str, Callable[[Front], Response]] = {
     "/": Front._root,
-    "/health": Front._health,
+    HEALTH: Front._health,
     "/metrics": Front._metrics_page,
 }
 
 
 def _no_route(method: str, path: str) -> Response:
     known = path in GENERATING or path in _PAGES
-    error = ApiError(405 if known else 404, f"There is no {method} {path} here.")
-    return JSONResponse(error.body(), error.status)
+    return _refused(ApiError(405 if known else 404, f"There is no {method} {path} here."))
+
+
+def _refused(error: ApiError) -> Response:
+    return JSONResponse(error.body(), error.status, error.headers())
 
 
 class _Exchange:
@@ -134,13 +153,16 @@ class _Exchange:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            self._front.check_key(scope)
             asked = await _read_document(receive)
             self._model = self._front.choose_model(asked.get("model"))
             document = self._for_engine(asked)
             self._front.admit()
         except ApiError as error:
-            body = {"detail": error.message} if self._path == CHAT else error.body()
-            await JSONResponse(body, error.status, error.headers())(scope, receive, send)
+            refused = _refused(error)
+            if self._path == CHAT:
+                refused = JSONResponse({"detail": error.message}, error.status, error.headers())
+            await refused(scope, receive, send)
             return
         try:
             await self._ask(scope, document, receive, send)
@@ -228,12 +250,12 @@ async def _read_document(receive: Receive) -> dict[str, Any]:
 
 
 def _rewritten(scope: Scope, path: str, length: int) -> Scope:
-    """The scope for the engine's app: its path, the new length, and a request id that no client chose."""
+    """The scope for the engine's app: its path, the new length, a request id that no client chose, no key."""
     headers = MutableHeaders(raw=list(scope["headers"]))
     headers["content-length"] = str(length)
     headers["content-type"] = "application/json"
     headers["x-request-id"] = uuid4().hex
-    for name in ("content-encoding", "transfer-encoding"):
+    for name in ("content-encoding", "transfer-encoding", "authorization", "x-api-key"):
         del headers[name]
     full = scope.get("root_path", "") + path
     return {**scope, "path": full, "raw_path": full.encode(), "headers": headers.raw}

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message
 from kairay_serve.args import ChatArgs
 from kairay_serve.engine import Engine, make_engine
 from kairay_serve.front import Front, Limits
+from kairay_serve.keys import ApiKeys
 from kairay_serve.metrics import ServeMetrics
 from kairay_serve.sources import model_folder
 
@@ -133,7 +134,7 @@ async def start(folder: Path, options: argparse.Namespace) -> tuple[ASGIApp, Eng
     metrics = ServeMetrics()
     engine = make_engine(args, metrics)
     limits = Limits(names=args.names, default_model=PRESET, max_in_flight=max(CLIENTS))
-    return Front(await engine.start(), engine, limits, metrics), engine
+    return Front(await engine.start(), engine, limits, metrics, ApiKeys(None)), engine
 
 
 async def at_once(app: ASGIApp, questions: list[str], tokens: int) -> Run:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
 from kairay_serve.front import MAX_BODY_BYTES, Front, Limits
+from kairay_serve.keys import ApiKeys
 from kairay_serve.metrics import ServeMetrics
 
 NAMES = ("base", "tuned")
@@ -68,13 +70,19 @@ class Answer:
         return json.loads(self.body)
 
 
-def front(engine: FakeEngine, limit: int = 2) -> Front:
-    return Front(
-        engine, engine, Limits(names=NAMES, default_model="tuned", max_in_flight=limit), ServeMetrics()
-    )
+def front(engine: FakeEngine, limit: int = 2, keys: ApiKeys | None = None) -> Front:
+    limits = Limits(names=NAMES, default_model="tuned", max_in_flight=limit)
+    return Front(engine, engine, limits, ServeMetrics(), keys or ApiKeys(None))
 
 
-async def call(app: Front, method: str, path: str, body: Any = None, root_path: str = "") -> Answer:
+async def call(
+    app: Front,
+    method: str,
+    path: str,
+    body: Any = None,
+    root_path: str = "",
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+) -> Answer:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
     answer = Answer()
 
@@ -93,7 +101,7 @@ async def call(app: Front, method: str, path: str, body: Any = None, root_path: 
         "method": method,
         "path": root_path + path,
         "root_path": root_path,
-        "headers": [(b"x-request-id", b"mine"), (b"content-length", b"1")],
+        "headers": [(b"x-request-id", b"mine"), (b"content-length", b"1"), *headers],
         "query_string": b"",
     }
     await app(scope, receive, send)
@@ -222,3 +230,60 @@ def test_metrics_count_by_model_route_and_code_and_include_the_engines() -> None
     assert 'kairay_serve_requests_total{code="404",model="unknown",route="/chat"} 1.0' in text
     assert "kairay_serve_requests_in_flight 0.0" in text
     assert text.endswith("engine_said 1\n")
+
+
+def test_where_keys_are_required_only_health_is_open(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("right\n")
+
+    async def scene() -> None:
+        engine = FakeEngine()
+        app = front(engine, keys=ApiKeys(tmp_path / "keys"))
+        for method, path in (
+            ("POST", "/v1/completions"), ("POST", "/chat"), ("GET", "/metrics"), ("GET", "/v1/models"),
+            ("GET", "/docs"), ("GET", "/"), ("GET", "/nowhere"), ("POST", "/health/"),
+        ):  # fmt: skip
+            refused = await call(app, method, path, {"prompt": "hi"})
+            assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer"), path
+        assert engine.asked == []
+        assert (await call(app, "GET", "/health")).status == 200
+        key = ((b"authorization", b"Bearer right"),)
+        assert (await call(app, "GET", "/metrics", headers=key)).status == 200
+        assert (await call(app, "POST", "/chat", {"prompt": "hi"}, headers=key)).json == {"Result": "hello"}
+        assert not {"authorization", "x-api-key"} & set(engine.asked[0][2])
+
+    asyncio.run(scene())
+
+
+def test_a_refused_key_is_told_in_the_shape_of_its_api_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("right\n")
+    key = ((b"x-api-key", b"right"),)
+
+    async def scene() -> tuple[Answer, Answer, str]:
+        app = front(FakeEngine(), keys=ApiKeys(tmp_path / "keys"))
+        openai = await call(app, "POST", "/v1/completions", {}, headers=((b"x-api-key", b"wrong"),))
+        chat = await call(app, "POST", "/chat", b"\xff", headers=((b"authorization", b"Basic right"),))
+        return openai, chat, (await call(app, "GET", "/metrics", headers=key)).body.decode()
+
+    openai, chat, metrics = asyncio.run(scene())
+    error = openai.json["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_api_key")
+    assert "not known here" in error["message"]
+    assert "no API key in the request" in chat.json["detail"]
+    assert 'requests_total{code="401",model="unknown",route="/chat"} 1.0' in metrics
+
+
+def test_a_websocket_is_closed_before_the_engine_sees_it() -> None:
+    async def scene() -> list[Message]:
+        engine, sent = FakeEngine(), []
+
+        async def receive() -> Message:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await front(engine)({"type": "websocket", "path": "/v1/realtime", "headers": []}, receive, send)
+        assert engine.asked == []
+        return sent
+
+    assert asyncio.run(scene()) == [{"type": "websocket.close", "code": 1008}]
