@@ -13,6 +13,8 @@ are mapped where the foreign call is made.
 
 from __future__ import annotations
 
+import json
+
 
 class KairayError(Exception):
     """Root of the tree; `reason` is the CamelCase word that status and JSON output carry."""
@@ -29,6 +31,10 @@ class KairayError(Exception):
     def message(self) -> str:
         """The sentence for a person."""
         return str(self)
+
+    def to_json(self) -> str:
+        """The last line that a job or a fetch prints when it fails, for whoever waits for it."""
+        return json.dumps({"error": {"reason": self.reason, "message": self.message}})
 
 
 class InputError(KairayError):

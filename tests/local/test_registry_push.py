@@ -30,6 +30,8 @@ from kairay.registry.artifact import (
     push_directory,
     tag,
 )
+from kairay.registry.credentials import LOGINS_VARIABLE
+from kairay.registry.fetch import main as fetch
 
 pytestmark = [pytest.mark.local, pytest.mark.registry]
 
@@ -308,3 +310,24 @@ def test_a_push_process_that_is_killed_leaves_a_repository_that_the_next_one_com
     assert child.wait() != 0
     assert find(target) is None
     assert push(folder, target).size == 256 * MIB
+
+
+def test_a_pods_fetch_logs_in_with_its_mounted_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    for private in started(tmp_path, login=True):
+        folder, target = adapter(tmp_path / "in"), private.reference()
+        push(folder, target, TESTER)
+        command = ["data", str(target), str(tmp_path / "pod" / "data")]
+        assert fetch(command) == 2
+        assert "RegistryDenied" in capsys.readouterr().out.splitlines()[-1]
+        login = base64.b64encode(f"{TESTER.username}:{TESTER.password}".encode()).decode()
+        (tmp_path / "secret").mkdir()
+        (tmp_path / "secret" / ".dockerconfigjson").write_text(
+            json.dumps({"auths": {private.address: {"auth": login}}})
+        )
+        monkeypatch.setenv(LOGINS_VARIABLE, f"{tmp_path / 'optional'}{os.pathsep}{tmp_path / 'secret'}")
+        assert fetch(command) == 0
+        assert contents(tmp_path / "pod" / "data") == contents(folder)

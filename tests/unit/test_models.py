@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from kairay.errors import HostError, InputError, TransientError
+from kairay.errors import HostError, InputError, KairayError, TransientError
 from kairay.presets import ModelSource, Preset, SourceKind, find_preset
 from kairay.registry import artifact
 from kairay.registry.gguf import convert_gguf
@@ -261,6 +261,26 @@ def test_a_hub_that_cannot_be_reached_names_the_ways_out(
     source = ModelSource(kind=SourceKind.HUB, name="org/model")
     with pytest.raises(TransientError, match="org/model; pass --model with a folder"):
         resolve_model(preset_from(source), override=None, cache=tmp_path, report=silent)
+
+
+def test_a_download_that_broke_off_is_not_taken_for_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    preset = preset_from(ModelSource(kind=SourceKind.HUB, name="org/model"))
+    revision, kept = preset.model.revision or "main", tmp_path / "models--org--model"
+    snapshot = kept / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs" / revision).write_text(snapshot.name)
+    (snapshot / "config.json").write_text('{"model_type": "llama"}')
+    told: list[str] = []
+    with pytest.raises(KairayError):
+        resolve_model(preset, override=None, cache=tmp_path, report=told.append)
+    assert told == ["downloading org/model from the hub"]
+    write_safetensors(snapshot / "model.safetensors")
+    assert resolve_model(preset, override=None, cache=tmp_path, report=silent) == snapshot
 
 
 def test_the_next_source_is_tried_and_every_failure_is_told(

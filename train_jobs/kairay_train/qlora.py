@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: KairayError) -> int:
     _say(f"error: {error.message}")
-    print(json.dumps({"error": {"reason": error.reason, "message": error.message}}), flush=True)  # noqa: T201
+    print(error.to_json(), flush=True)  # noqa: T201
     return error.exit_code
 
 

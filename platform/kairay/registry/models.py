@@ -134,10 +134,11 @@ def _from_hub(model_id: str, revision: str | None, report: Report) -> Path:
             "huggingface_hub is not installed; pip install 'kairay[worker]'", reason="PackageMissing"
         ) from error
     try:
-        return Path(
+        kept = Path(
             snapshot_download(model_id, revision=revision, allow_patterns=_HUB_FILES, local_files_only=True)
         )
-    except LocalEntryNotFoundError:
+        return check_model_folder(kept)
+    except (LocalEntryNotFoundError, InputError):  # also a download of which only some files came
         report(f"downloading {model_id} from the hub")
     try:
         return Path(snapshot_download(model_id, revision=revision, allow_patterns=_HUB_FILES))
