@@ -1,6 +1,6 @@
 """One controller at a time: a Lease that the leader renews and another takes over when it is not renewed.
 
-As client-go's leader election, with its default proportions: whoever holds the Lease gives up writing before anybody
+As client-go's leader election, with its proportions: whoever holds the Lease gives up writing before anybody
 else may take it. Clocks of two machines are never compared: a candidate waits for `LEASE_SECONDS` during which it has
 not seen the Lease change.
 """
@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from kairay.errors import KairayError, TransientError
-from kairay.kube.errors import ConflictError
+from kairay.kube.errors import AbsentError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import LEASE, Key, Manifest
 
 LEASE_SECONDS = 15.0
-RENEW_SECONDS = 10.0
-"""Without a renewal for this long a leader is none any more."""
+PATIENCE_SECONDS = 10.0
+"""Without a renewal for this long a leader is none any more; counted from when the renewal was sent."""
+RENEW_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 NAME = "kairay-controller"
 
@@ -41,48 +43,55 @@ class Elector:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _seen: tuple[str, str] = ("", "")
     _seen_at: float = 0.0
+    _renewed_at: float = 0.0
 
     async def win(self) -> None:
         """Return when we lead."""
-        while not await self._try():
+        while not await self._try(PATIENCE_SECONDS):
             await self.sleep(RETRY_SECONDS)
 
     async def keep(self) -> None:
         """Renew until LeadershipLostError."""
-        renewed = self.now()
-        while True:
-            await self.sleep(RETRY_SECONDS)
-            if await self._try():
-                renewed = self.now()
-            elif self.now() - renewed > RENEW_SECONDS:
-                raise LeadershipLostError(
-                    "the Lease could not be renewed in time; another controller takes over"
-                )
+        wait = RENEW_SECONDS
+        while (left := self._renewed_at + PATIENCE_SECONDS - self.now()) > 0:
+            await self.sleep(min(wait, left))
+            left = self._renewed_at + PATIENCE_SECONDS - self.now()
+            wait = RENEW_SECONDS if left > 0 and await self._try(left) else RETRY_SECONDS
+        raise LeadershipLostError("the Lease could not be renewed in time; another controller takes over")
 
     async def release(self) -> None:
-        """Let the next one take over at once."""
-        lease = await self._get()
-        if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
-            lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _stamp()}
-            await self.cluster.replace(lease)
+        """Let the next one take over at once; without an answer it waits until the Lease has expired."""
+        with suppress(TransientError, AbsentError, TimeoutError):
+            async with asyncio.timeout(RETRY_SECONDS):
+                lease = await self._get()
+                if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
+                    lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _stamp()}
+                    await self.cluster.replace(lease)
 
-    async def _try(self) -> bool:
-        """Take or renew the Lease; False when another has it or the API server does not answer."""
+    async def _try(self, patience: float) -> bool:
+        """Take or renew the Lease; False when another has it or the API server does not answer in time."""
+        sent = self.now()
         try:
-            lease = await self._get()
-            if lease is None:
-                await self.cluster.create(self._lease())
-                return True
-            holder = str(lease["spec"].get("holderIdentity") or "")
-            if holder == self.identity or not holder or self._has_expired(lease):
-                # The resourceVersion decides between two who try.
-                await self.cluster.replace(self._renewed(lease, holder))
-                return True
-        except ConflictError:
+            # A call that hangs must not outlive the Lease.
+            async with asyncio.timeout(patience):
+                taken = await self._take()
+        except (TransientError, AbsentError, TimeoutError):
             return False
-        except TransientError:
+        if taken:
+            self._renewed_at = sent
+        return taken
+
+    async def _take(self) -> bool:
+        lease = await self._get()
+        if lease is None:
+            await self.cluster.create(self._lease())
+            return True
+        holder = str(lease["spec"].get("holderIdentity") or "")
+        if holder and holder != self.identity and not self._has_expired(lease):
             return False
-        return False
+        # The resourceVersion decides between two who try.
+        await self.cluster.replace(self._renewed(lease, holder))
+        return True
 
     def _has_expired(self, lease: Manifest) -> bool:
         spec = lease["spec"]

@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 300.0
+_MOST_DOUBLINGS = 10
+"""More of them only lead to numbers that no float holds."""
 
 
 class WorkQueue(Generic[K]):
@@ -61,7 +63,8 @@ class WorkQueue(Generic[K]):
         """Looked at in vain; seconds until it comes again, `least` at least."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        wait = max(least, min(LONGEST_WAIT, FIRST_WAIT * 2.0**count)) * (0.75 + 0.5 * self._random())
+        growing = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(count, _MOST_DOUBLINGS))
+        wait = max(least, growing * (0.75 + 0.5 * self._random()))
         self._finish(key)
         self.add_after(key, wait)
         return wait

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 
 from kairay.errors import TransientError
 from kairay.kube.errors import GoneError
@@ -42,6 +41,7 @@ class Cache:
         self._on_change, self._random, self._trim, self._sleep = on_change, random, trim, sleep
         self._objects: dict[_Name, Manifest] = {}
         self._of_workspace: dict[_Name, set[_Name]] = defaultdict(set)
+        self._version = ""
 
     def get(self, namespace: str, name: str) -> Manifest | None:
         """The object as last seen; not to be changed."""
@@ -58,20 +58,22 @@ class Cache:
     async def run(self) -> None:
         """Until cancelled: list, then watch; after trouble again, with growing pauses."""
         wait = FIRST_WAIT
-        version = ""
         while True:
+            before = self._version
             try:
-                if not version:
-                    version = await self._list()
-                    wait = FIRST_WAIT
-                version = await self._follow(version)
+                if not self._version:
+                    self._version = await self._list()
+                await self._follow()
+                wait = FIRST_WAIT
+                if self._version != before:
+                    continue
             except GoneError:
-                version = ""
+                self._version = ""
             except TransientError:
-                await self._sleep(wait * (0.5 + self._random()))
-                wait = min(LONGEST_WAIT, wait * 2)
-                continue
-            wait = FIRST_WAIT
+                if self._version != before:
+                    wait = FIRST_WAIT
+            await self._sleep(wait * (0.5 + self._random()))
+            wait = min(LONGEST_WAIT, wait * 2)
 
     async def _list(self) -> str:
         found, version = await self._cluster.list(
@@ -85,22 +87,18 @@ class Cache:
         self.synced.set()
         return version
 
-    async def _follow(self, version: str) -> str:
-        """Take events until the watch ends; the version to go on from."""
-        newest = version
+    async def _follow(self) -> None:
+        """Take events until the watch ends; the next one goes on after the last of them."""
         events = self._cluster.watch(
-            self.kind, namespace=self._namespace, labels=self._labels, resource_version=version
+            self.kind, namespace=self._namespace, labels=self._labels, resource_version=self._version
         )
-        with suppress(StopAsyncIteration):
-            async for event in events:
-                newest = version_of(event.object) or newest
-                if event.type is EventType.BOOKMARK:
-                    continue
-                if event.type is EventType.DELETED:
-                    self._drop(_name(event.object))
-                else:
-                    self._put(_name(event.object), self._trim(event.object))
-        return newest
+        async for event in events:
+            if event.type is EventType.DELETED:
+                self._drop(_name(event.object))
+            elif event.type is not EventType.BOOKMARK:
+                self._put(_name(event.object), self._trim(event.object))
+            # Also when the connection breaks: going over old events again would turn the copy back.
+            self._version = version_of(event.object) or self._version
 
     def _put(self, name: _Name, new: Manifest) -> None:
         old = self._objects.get(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import sys
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -29,7 +31,9 @@ class Client:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        connector = aiohttp.TCPConnector(ssl=connection.tls if connection.tls is not None else True, limit=64)
+        connector = aiohttp.TCPConnector(
+            ssl=connection.tls if connection.tls is not None else True, limit=64, socket_factory=_socket
+        )
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=_TIMEOUT, read_bufsize=2**20, trust_env=False
         )
@@ -119,6 +123,11 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=_WATCH_SECONDS + 30)
         try:
             answer = await self._send("GET", kind.path(namespace or ""), query=query, timeout=timeout)
+            if answer.status == HTTPStatus.UNAUTHORIZED:
+                answer.release()
+                answer = await self._send(
+                    "GET", kind.path(namespace or ""), query=query, timeout=timeout, fresh=True
+                )
             async with answer:
                 if answer.status != HTTPStatus.OK:
                     raise _refusal(answer.status, await answer.text(), "GET", kind.plural, answer.headers)
@@ -188,6 +197,16 @@ class Client:
         return await self._session.request(
             method, url, params=query, data=data, headers=headers, timeout=timeout
         )
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A watch may be silent for minutes: probes tell after 60 s that its other end is gone."""
+    made = socket.socket(address[0], address[1], address[2])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
 
 
 async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
