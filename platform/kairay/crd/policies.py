@@ -1,8 +1,9 @@
 """ValidatingAdmissionPolicies: what CEL in the CRD cannot see (annotations) and what needs our tables.
 
 Written once for v1beta1 with matchPolicy Equivalent. They act when what a person writes has changed and nothing is
-being deleted, so that status writes and old objects pass. The tables are ConfigMaps; where one is missing the policy allows,
-and the controller's own look says so in status.
+being deleted, so that status writes and old objects pass. The tables are ConfigMaps; where one is missing or empty the
+policy allows, and the controller's own look says so in status. failurePolicy is Fail: there is no server to be down, so
+an error can only be one of an expression, and those are tested.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ _CHANGED: Final = (
     " has(object.inference) && object.?inference != oldObject.?inference || has(object.tuning) &&"
     " object.?tuning != oldObject.?tuning || object.metadata.?annotations != oldObject.metadata.?annotations)"
 )
+_VARIABLES: Final = {
+    "preset": "object.?inference.?preset.?name.orValue(object.?tuning.?preset.?name.orValue(''))",
+    "urls": "object.?tuning.?input.?urls.orValue([])",
+    # What is no address at all is the CRD's to refuse.
+    "hosts": "variables.urls.filter(u, isURL(u)).map(u,"
+    " url(u).getHostname().lowerAscii().replace('[', '').replace(']', ''))",
+}
+"""Computed only where a rule names them."""
 
 
 def policies() -> list[Manifest]:
@@ -32,7 +41,7 @@ def policies() -> list[Manifest]:
     ]
     for name, table, validations in (
         ("kairay-annotations", None, _annotation_rules()),
-        ("kairay-addresses", None, [_address_rule()]),
+        ("kairay-addresses", None, _address_rules()),
         ("kairay-presets", PRESETS, [_preset_rule()]),
         ("kairay-sizes", SIZES, [_size_rule()]),
     ):
@@ -53,36 +62,61 @@ def _annotation_rules() -> list[Manifest]:
         "expression": "!has(object.metadata.annotations) ||"
         f" !('{RUNTIME_ANNOTATION}' in object.metadata.annotations) ||"
         f" object.metadata.annotations['{RUNTIME_ANNOTATION}'] != 'vllm' || !has(object.inference) ||"
-        " !has(object.inference.adapters) || object.inference.adapters.all(a, !has(a.strength))",
+        " !has(object.inference.adapters) || object.inference.adapters.all(a, !has(a.strength) || a.strength == '')",
         "message": "inference.adapters: leave strength out; vLLM has none"
         f" ({RUNTIME_ANNOTATION}: transformers does)",
     })  # fmt: skip
     return rules
 
 
-def _address_rule() -> Manifest:
+def _address_rules() -> list[Manifest]:
     """Too costly for a CRD's budget. The job looks again at what a name leads to, on every redirect."""
-    host = "url(u).getHostname()"
-    bare = f"{host}.replace('[', '').replace(']', '')"
-    private = "['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']"
-    inside = (
-        f"(ip({bare}).isLoopback() || ip({bare}).isUnspecified() || ip({bare}).isLinkLocalUnicast() ||"
-        f" {private}.exists(c, cidr(c).containsIP({bare})))"
+    return [
+        {
+            "expression": "variables.urls.all(u, !u.matches('^[^/]*//[^/?#]*@'))",
+            "message": "tuning.input.urls: an address carries no user or password; put data that needs them into a"
+            " volume or an image",
+        },
+        {
+            "expression": f"variables.hosts.all(h, isIP(h) ? {_public_ip('h')} : {_outside_name('h')})",
+            "message": "tuning.input.urls: an address leads to this machine, a metadata service or a private network;"
+            " put the data where it is reachable, into a volume or an image",
+        },
+    ]
+
+
+def _public_ip(host: str) -> str:
+    """What `kairay.hosts` takes for the outside; of IPv6, global unicast that carries no IPv4 address."""
+    inside_4 = (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16",
+        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
+        "203.0.113.0/24", "224.0.0.0/3",
+    )  # fmt: skip
+    inside_6 = ("2001::/23", "2001:db8::/32", "2002::/16")
+    return (
+        f"(ip({host}).family() == 4 ? !{list(inside_4)}.exists(c, cidr(c).containsIP({host})) :"
+        f" cidr('2000::/3').containsIP({host}) && !{list(inside_6)}.exists(c, cidr(c).containsIP({host})))"
     )
-    return {
-        "expression": "!has(object.tuning) || !has(object.tuning.input.urls) || object.tuning.input.urls.all(u,"
-        f" !isURL(u) || ({host} != 'localhost' && (!isIP({bare}) || !{inside})))",
-        "message": "tuning.input.urls: an address leads to this machine or a private network; put the data where it is"
-        " reachable, into a volume or an image",
-    }
+
+
+def _outside_name(host: str) -> str:
+    """No name of the inside, and no number that only the C library takes for an address (2130706433, 0x7f.1)."""
+    names = (
+        "(metadata([.]google[.]internal|[.]goog)?|instance-data|localhost[.]localdomain|([^.]+[.])*localhost)"
+    )
+    number = "([^.]*[.])*(0x[0-9a-f]*|[0-9]+)"
+    return f"{host} != '' && !{host}.contains(':') && !{host}.matches('^({names}|{number})[.]?$')"
 
 
 def _preset_rule() -> Manifest:
     name = "variables.preset"
+    near = _near("variables.preset.lowerAscii()", 4)
     return {
-        "expression": f"{name} == '' || {name}.contains('/') || {name}.lowerAscii() in params.data",
-        "messageExpression": f"'preset.name: there is no preset ' + {name} + '; kairay presets lists them, and an"
-        " org/model id of the hub is taken as well'",
+        "expression": f"{name} == '' || {name}.contains('/') || !has(params.data) || {name}.lowerAscii() in"
+        " params.data",
+        "messageExpression": f"'preset.name: there is no preset ' + {name} + '; ' + ({near}.size() > 0 ?"
+        f" 'near it: ' + {near}.join(', ') : 'there are: ' + params.data.map(k, k).join(', ')) + '; an org/model id"
+        " of the hub is taken as well'",
         "message": "preset.name: there is no such preset; `kairay presets` lists them",
     }
 
@@ -90,12 +124,20 @@ def _preset_rule() -> Manifest:
 def _size_rule() -> Manifest:
     size = "object.resource.instanceType"
     return {
-        "expression": f"!has({size}) || {size} == '' || {size}.lowerAscii() in params.data ||"
+        "expression": f"!has({size}) || {size} == '' || !has(params.data) || {size}.lowerAscii() in params.data ||"
         f" {size}.matches('^[Ss]tandard_[NnDd]')",
         "messageExpression": f"'resource.instanceType: ' + {size} + ' is no size of Azure that Kairay knows; leave it"
         " out to have one chosen, or give one such as Standard_NC24ads_A100_v4'",
         "message": "resource.instanceType: no size of Azure that Kairay knows",
     }
+
+
+def _near(name: str, letters: int) -> str:
+    """Entries of the table that begin as `name` does."""
+    return (
+        f"params.data.map(k, k).filter(k, k.startsWith({name}.substring(0, {name}.size() < {letters} ?"
+        f" {name}.size() : {letters})))"
+    )
 
 
 def _policy(name: str, validations: list[Manifest], *, table: str | None) -> Manifest:
@@ -109,10 +151,7 @@ def _policy(name: str, validations: list[Manifest], *, table: str | None) -> Man
             }],
         },
         "matchConditions": [{"name": "written-anew", "expression": _CHANGED}],
-        "variables": [{
-            "name": "preset",
-            "expression": "object.?inference.?preset.?name.orValue(object.?tuning.?preset.?name.orValue(''))",
-        }],
+        "variables": [{"name": name, "expression": expression} for name, expression in _VARIABLES.items()],
         "validations": validations,
     }  # fmt: skip
     if table is not None:

@@ -23,6 +23,11 @@ class Rule:
 
 
 _SAME = "self == oldSelf"
+_IMAGE = "(has(self.image) && self.image != '')"
+"""Given: as in the types, an empty text is not."""
+_IS_IMAGE = "!has(self.image) || !self.image.matches('^[A-Za-z][A-Za-z0-9+.-]*://|[[:space:]]')"
+"""Placeholders pass: what a reference is exactly, the controller says in status."""
+_NOT_AN_IMAGE = "image: give registry/name:tag, without a scheme in front and without spaces"
 
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
@@ -42,7 +47,7 @@ RULES: Final[tuple[Rule, ...]] = (
         name="not-toggled",
         path="",
         expression="has(self.inference) == has(oldSelf.inference) && has(self.tuning) == has(oldSelf.tuning)",
-        message="inference cannot become tuning, or the other way round; make another Workspace",
+        message="inference cannot become tuning, or the other way round; apply another Workspace",
     ),
     Rule(
         name="no-partition-for-tuning",
@@ -54,27 +59,27 @@ RULES: Final[tuple[Rule, ...]] = (
         name="count-immutable",
         path="resource",
         expression="has(self.count) == has(oldSelf.count) && (!has(self.count) || self.count == oldSelf.count)",
-        message="count cannot be changed; make another Workspace",
+        message="count cannot be changed; apply another Workspace",
     ),
     Rule(
         name="instance-type-immutable",
         path="resource",
         expression="!has(oldSelf.instanceType) || oldSelf.instanceType == '' || (has(self.instanceType) &&"
         " self.instanceType == oldSelf.instanceType)",
-        message="instanceType cannot be changed once set; make another Workspace",
+        message="instanceType cannot be changed once set; apply another Workspace",
     ),
     Rule(
         name="partition-immutable",
         path="resource",
         expression="has(self.partition) == has(oldSelf.partition) && (!has(self.partition) || self.partition =="
         " oldSelf.partition)",
-        message="partition cannot be changed; make another Workspace",
+        message="partition cannot be changed; apply another Workspace",
     ),
     Rule(
         name="label-selector-immutable",
         path="resource.labelSelector",
         expression=_SAME,
-        message="labelSelector cannot be changed; make another Workspace",
+        message="labelSelector cannot be changed; apply another Workspace",
     ),
     Rule(
         name="own-label",
@@ -106,7 +111,7 @@ RULES: Final[tuple[Rule, ...]] = (
         name="inference-preset-immutable",
         path="inference",
         expression="has(self.preset) == has(oldSelf.preset) && (!has(self.preset) || self.preset == oldSelf.preset)",
-        message="preset cannot be changed, and template not set or unset; make another Workspace",
+        message="preset cannot be changed, and template not set or unset; apply another Workspace",
     ),
     Rule(
         name="adapter-names",
@@ -124,14 +129,19 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="adapter-strength",
         path="inference.adapters[]",
-        expression="!has(self.strength) || self.strength.matches('^(0([.][0-9]+)?|1([.]0+)?|[.][0-9]+)$')",
+        expression="!has(self.strength) || self.strength == '' ||"
+        " (self.strength.matches('^([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]{1,3})?$') && double(self.strength)"
+        " <= 1.0)",
         message="strength: give a number from 0 to 1 in quotes",
     ),
     Rule(
         name="adapter-source",
         path="inference.adapters[].source",
-        expression="has(self.image) != has(self.volumeSource)",
+        expression=f"{_IMAGE} != has(self.volumeSource)",
         message="give exactly one of image and volumeSource",
+    ),
+    Rule(
+        name="adapter-image", path="inference.adapters[].source", expression=_IS_IMAGE, message=_NOT_AN_IMAGE
     ),
     Rule(
         name="adapter-urls",
@@ -140,29 +150,41 @@ RULES: Final[tuple[Rule, ...]] = (
         message="urls: leave it out; an adapter comes from image or volumeSource",
     ),
     Rule(
+        name="inference-preset-name",
+        path="inference.preset",
+        expression="self.name != ''",
+        message="name: give a model such as phi-3-mini-128k-instruct; `kairay presets` lists them",
+    ),
+    Rule(
+        name="tuning-preset-name",
+        path="tuning.preset",
+        expression="self.name != ''",
+        message="name: give a model such as phi-3-mini-128k-instruct; `kairay presets` lists them",
+    ),
+    Rule(
         name="tuning-preset-immutable",
         path="tuning.preset",
         expression=_SAME,
-        message="preset cannot be changed; make another Workspace",
+        message="preset cannot be changed; apply another Workspace",
     ),
     Rule(
         name="method-immutable",
         path="tuning",
-        expression="self.method == oldSelf.method",
-        message="method cannot be changed; make another Workspace",
+        expression="self.method.lowerAscii() == oldSelf.method.lowerAscii()",
+        message="method cannot be changed; apply another Workspace",
     ),
     Rule(
         name="input",
         path="tuning.input",
-        expression="[has(self.urls) && size(self.urls) > 0, has(self.volumeSource), has(self.image)].filter(x,"
-        " x).size() == 1",
+        expression="[has(self.urls) && size(self.urls) > 0, has(self.volumeSource),"
+        f" {_IMAGE}].filter(x, x).size() == 1",
         message="give exactly one of urls, volumeSource and image",
     ),
     Rule(
         name="input-name-immutable",
         path="tuning.input",
         expression="!has(oldSelf.name) || (has(self.name) && self.name == oldSelf.name)",
-        message="name cannot be changed once set; make another Workspace",
+        message="name cannot be changed once set; apply another Workspace",
     ),
     Rule(
         name="input-urls",
@@ -170,16 +192,18 @@ RULES: Final[tuple[Rule, ...]] = (
         expression="!has(self.urls) || self.urls.all(u, isURL(u) && url(u).getScheme() in ['http', 'https'])",
         message="urls: give http(s) addresses",
     ),
+    Rule(name="input-image", path="tuning.input", expression=_IS_IMAGE, message=_NOT_AN_IMAGE),
+    Rule(name="output-image", path="tuning.output", expression=_IS_IMAGE, message=_NOT_AN_IMAGE),
     Rule(
         name="output",
         path="tuning.output",
-        expression="has(self.image) != has(self.volumeSource)",
+        expression=f"{_IMAGE} != has(self.volumeSource)",
         message="give exactly one of image and volumeSource",
     ),
     Rule(
         name="push-secret",
         path="tuning.output",
-        expression="!has(self.image) || has(self.imagePushSecret)",
+        expression=f"!{_IMAGE} || (has(self.imagePushSecret) && self.imagePushSecret != '')",
         message="imagePushSecret: required with image; name the registry secret that may push to it",
     ),
 )

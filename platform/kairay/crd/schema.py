@@ -131,7 +131,8 @@ def status_schema() -> Schema:
                 "adapter": adapter,
             }},
             "inference": {"type": "object", "properties": {
-                "url": text, "models": texts, "replicas": whole, "readyReplicas": whole,
+                "url": text, "models": texts, "replicas": whole, "readyReplicas": whole, "waitingRequests": whole,
+                "adapterDigest": text,
             }},
             "plan": {"type": "object", "properties": {
                 "instanceType": text, "nodes": whole, "gpusPerNode": whole, "memoryPerGpu": text,
