@@ -1,4 +1,4 @@
-"""One bare API server per session."""
+"""One bare API server per session, with our CRD and policies for those who ask."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from bare import BareApiServer, NotBuiltError, bare_api_server
+from admission import inference, refusal, unknown_preset
+from bare import BareApiServer, NotBuiltError, bare_api_server, eventually
+from kairay.crd.install import text_of
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +19,18 @@ def api_server() -> Iterator[BareApiServer]:
             yield server
     except NotBuiltError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def server(api_server: BareApiServer) -> BareApiServer:
+    """The API server with our CRD, policies and tables."""
+    api = api_server.api
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kairay-system"}})
+    api.apply_all(text_of("kuberay/install/crd.yaml"))
+    api_server.wait_for_crds()
+    api.apply_all(text_of("kuberay/install/policies.yaml"))
+    # Policies take effect a moment after they are written.
+    eventually(
+        "the policies are enforced", lambda: "no preset" in refusal(api_server, inference(unknown_preset))
+    )
+    return api_server
