@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from evidence import collect
+from onebox.api import Manifest
 from onebox.cluster import Cluster, ensure_up, take_down
-from onebox.errors import OneboxError
+from onebox.errors import MachineCannotError
 from polling import eventually
 
 NAMESPACE = pytest.StashKey[str]()
 FAILED = pytest.StashKey[bool]()
 Kubectl = Callable[..., str]
 GpuNode = Callable[..., str]
+PRETENDED: Manifest = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
+"""The taint that keeps real pods off nodes on which nothing runs."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +43,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     cluster: Cluster | None = item.funcargs.get("cluster") if hasattr(item, "funcargs") else None
-    if report.when == "call" and report.failed and cluster is not None:
+    if report.failed and cluster is not None:
         item.stash[FAILED] = True
         if namespace := item.stash.get(NAMESPACE, None):
             report.sections.append(("cluster", collect(cluster.api, namespace)))
@@ -57,7 +59,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
     try:
         found, started = ensure_up(report)
-    except OneboxError as error:
+    except MachineCannotError as error:
         pytest.skip(str(error))
     yield found
     if started and not request.config.getoption("--keep-cluster"):
@@ -115,10 +117,12 @@ def gpu_node(cluster: Cluster) -> Iterator[GpuNode]:
     """Make nodes that only pretend, with GPUs; they and what runs on them go at the end."""
     made: list[str] = []
 
-    def make(name: str, *, gpus: int = 8, labels: dict[str, str] | None = None) -> str:
+    def make(
+        name: str, *, gpus: int = 8, labels: dict[str, str] | None = None, taints: Iterable[Manifest] = ()
+    ) -> str:
         made.append(name)
         room = {"cpu": "32", "memory": "256Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
-        node: dict[str, Any] = {
+        node: Manifest = {
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {
@@ -126,7 +130,7 @@ def gpu_node(cluster: Cluster) -> Iterator[GpuNode]:
                 "annotations": {"kwok.x-k8s.io/node": "fake"},
                 "labels": {"type": "kwok", "kubernetes.io/os": "linux", **(labels or {})},
             },
-            "spec": {"taints": [{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]},
+            "spec": {"taints": [PRETENDED, *taints]},
         }
         cluster.api.apply(node)
         cluster.api.patch(f"/api/v1/nodes/{name}/status", {"status": {"allocatable": room, "capacity": room}})

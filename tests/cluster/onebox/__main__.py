@@ -114,7 +114,8 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (OneboxError, ApiError) as error:
+    except (OneboxError, ApiError, OSError) as error:
+        # requests' own errors are OSErrors too.
         click.echo(f"cluster: {error}", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):

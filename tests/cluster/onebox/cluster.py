@@ -22,6 +22,8 @@ from onebox.start import Start
 from onebox.stop import leftovers, stop
 
 DEFAULT_GPUS = 4
+SLOW_SECONDS = 30
+"""How long a cluster whose parts live may take to answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +58,14 @@ class Cluster:
             logs=layout.logs,
             api=Api(layout.pki),
         )
+        return cluster if cluster.is_ready() else None
+
+    def is_ready(self) -> bool:
+        """The API server says so now."""
         try:
-            return cluster if cluster.api.text("/readyz") == "ok" else None
+            return self.api.text("/readyz") == "ok"
         except (requests.RequestException, ApiError, OSError):
-            return None
+            return False
 
 
 def ensure_up(report: Report, gpus: int = DEFAULT_GPUS) -> tuple[Cluster, bool]:
@@ -72,25 +78,53 @@ def ensure_up(report: Report, gpus: int = DEFAULT_GPUS) -> tuple[Cluster, bool]:
     packages.check_machine()
     layout = Layout.default()
     with holders.lock(layout, report):
-        started = Cluster.running() is None
+        packages.forget_installation()
+        started = _running_or_slow(layout, report) is None
         if started:
             _clear_the_way(layout, report)
             packages.install(report)
             folder = layout.tools / tools.cache_key()
             tools.build(folder, tools.NEEDED, _build_log(layout), report)
             _start(layout, folder, report, gpus)
-        _complete(layout, report)
+        try:
+            _complete(layout, report)
+        except BaseException:
+            if started:
+                report("the start did not succeed; cleaning up")
+                stop(layout, report)
+            raise
     cluster = Cluster.running()
     if cluster is None:
         raise OneboxError(f"the API server stopped answering right after the start; see {layout.logs}")
     return cluster, started
 
 
+def _running_or_slow(layout: Layout, report: Report) -> Cluster | None:
+    """This clone's cluster. While its parts live it is not taken for a broken one because it answers slowly."""
+    cluster = Cluster.running()
+    holder = holders.read(layout)
+    if cluster is not None or holder is None or not holder.up or not holder.is_this_clone:
+        return cluster
+    alive = {part.name for part in parts()}
+    if not {"etcd", "kube-apiserver"} <= alive:
+        return None
+    report("the cluster is up and answers slowly; waiting for it")
+    deadline = time.monotonic() + SLOW_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        if (cluster := Cluster.running()) is not None:
+            return cluster
+    raise OneboxError(
+        f"the cluster's API server lives and does not answer for {SLOW_SECONDS} s; `make cluster-down`, then up again"
+    )
+
+
 def build_tools(report: Report) -> None:
     """Packages and every program, without a start. Raises OneboxError when the machine cannot run a cluster."""
     packages.check_machine()
     layout = Layout.default()
-    packages.install(report)
+    with holders.lock(layout, report):
+        packages.install(report)
     folder = layout.tools / tools.cache_key()
     tools.build(folder, (*tools.NEEDED, *tools.LATER), _build_log(layout), report)
 
@@ -103,6 +137,7 @@ def take_down(report: Report, *, force: bool = False) -> None:
     packages.check_machine()
     layout = Layout.default()
     with holders.lock(layout, report):
+        packages.forget_installation()
         holder = holders.read(layout)
         if not force:
             _refuse_another_clones(holder)

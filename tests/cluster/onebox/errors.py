@@ -10,3 +10,7 @@ Report = Callable[[str], None]
 
 class OneboxError(Exception):
     """One sentence: what is wrong, where, and what to do about it."""
+
+
+class MachineCannotError(OneboxError):
+    """This machine cannot run a cluster, whatever is tried: not Linux, not root, a program that cannot be had."""

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from onebox.commands import run, succeeds
-from onebox.errors import OneboxError
+from onebox.errors import MachineCannotError, OneboxError
 from onebox.layout import (
     HOST_IP,
     HOST_LINK,
@@ -31,7 +31,7 @@ def create() -> None:
     """Make namespace, links and routes; OneboxError where one of our address ranges is in use."""
     refuse_taken_ranges()
     if not Path("/proc/sys/net/bridge").exists() and not succeeds(["modprobe", "br_netfilter"]):
-        raise OneboxError(
+        raise MachineCannotError(
             "the kernel module br_netfilter is missing: `modprobe br_netfilter` must succeed, then try again"
         )
     run("ip", "netns", "add", NAME)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from onebox.api import Api
 from onebox.layout import DNS_IP, DOMAIN, NAME, NODE, NODE_IP, POD_CIDR, Layout
+from onebox.records import read_record, write_record
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _SETTINGS = (
@@ -145,19 +146,17 @@ def save_settings(layout: Layout) -> None:
         for name in _SETTINGS
         if Path("/proc/sys", name).exists()
     }
-    (layout.state / "kernel-settings.json").write_text(json.dumps(before))
+    write_record(layout.state / "kernel-settings.json", before)
     if int(before.get("fs/inotify/max_user_instances", _INOTIFY_INSTANCES)) < _INOTIFY_INSTANCES:
         Path("/proc/sys/fs/inotify/max_user_instances").write_text(str(_INOTIFY_INSTANCES))
 
 
 def restore_settings(layout: Layout) -> None:
     """Put back what `save_settings` found."""
-    record = layout.state / "kernel-settings.json"
-    if record.exists():
-        for name, value in json.loads(record.read_text()).items():
-            path = Path("/proc/sys", name)
-            if path.read_text().strip() != value:
-                path.write_text(value)
+    for name, value in read_record(layout.state / "kernel-settings.json", {}).items():
+        path = Path("/proc/sys", name)
+        if path.read_text().strip() != value:
+            path.write_text(value)
 
 
 def _hierarchies() -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from onebox.commands import run
-from onebox.errors import OneboxError, Report
+from onebox.errors import MachineCannotError, OneboxError, Report
 
 _PROGRAMS = {
     "containerd": "containerd",
@@ -25,17 +25,19 @@ _PROGRAMS = {
 """Program → Debian package."""
 _CNI = ("/usr/lib/cni/bridge", "/opt/cni/bin/bridge")
 _POLICY = Path("/usr/sbin/policy-rc.d")
+_POLICY_TEXT = "#!/bin/sh\n# Kairay's one-machine cluster, while it installs packages.\nexit 101\n"
+_APT_SECONDS = 900.0
 
 
 def check_machine() -> None:
     """OneboxError that says what this machine lacks and cannot be installed."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise OneboxError(
+        raise MachineCannotError(
             f"a cluster of its own needs Linux on x86-64, this is {platform.system()} on {platform.machine()}; "
             "use a Linux machine or virtual machine"
         )
     if os.geteuid() != 0:
-        raise OneboxError(
+        raise MachineCannotError(
             "starting a cluster needs root (network namespaces, mounts, cgroups): run it as root, for instance "
             "`sudo make cluster-up`; `kairay run` needs neither root nor a cluster"
         )
@@ -47,18 +49,24 @@ def install(report: Report) -> None:
     if not wanted:
         return
     if shutil.which("apt-get") is None:
-        raise OneboxError(
+        raise MachineCannotError(
             f"{', '.join(wanted)} (Debian's names) must be installed; this system has no apt-get, "
             "so please install them by its own means"
         )
     report(f"installing {', '.join(wanted)}")
     with _no_services():
         for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *wanted]):
-            run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *command)
+            run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *command, seconds=_APT_SECONDS)
     if left := missing_packages():
         raise OneboxError(
             f"{', '.join(left)} was installed but its programs are not in PATH; see `dpkg -L {left[0]}`"
         )
+
+
+def forget_installation() -> None:
+    """Remove what an installation that was killed left: the file that keeps services from starting."""
+    if _POLICY.exists() and _POLICY.read_text() == _POLICY_TEXT:
+        _POLICY.unlink()
 
 
 def missing_packages() -> list[str]:
@@ -73,9 +81,10 @@ def missing_packages() -> list[str]:
 @contextmanager
 def _no_services() -> Iterator[None]:
     """Debian starts a package's service on installation unless policy-rc.d says no (101)."""
-    ours = not _POLICY.exists()
+    # One that a killed installation of ours left counts as none.
+    ours = not _POLICY.exists() or _POLICY.read_text() == _POLICY_TEXT
     if ours:
-        _POLICY.write_text("#!/bin/sh\nexit 101\n")
+        _POLICY.write_text(_POLICY_TEXT)
         _POLICY.chmod(0o755)
     try:
         yield

@@ -24,6 +24,7 @@ from onebox.layout import (
     environment_mounts,
 )
 from onebox.network import NAMESPACE
+from onebox.records import read_record, write_record
 
 COVERED = (
     "/run/containerd", "/run/netns", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods",
@@ -50,17 +51,14 @@ def anchor_ready(layout: Layout) -> Path:
 def make_covered_folders(layout: Layout) -> None:
     """Make what is missing of COVERED on the host, and remember what we made."""
     made = [folder for folder in COVERED if not Path(folder).exists()]
-    (layout.state / "folders-made.json").write_text(json.dumps(made))
+    write_record(layout.state / "folders-made.json", made)
     for folder in made:
         Path(folder).mkdir(parents=True)
 
 
 def remove_covered_folders(layout: Layout) -> None:
     """Remove what `make_covered_folders` made; one that somebody filled since stays."""
-    record = layout.state / "folders-made.json"
-    if not record.exists():
-        return
-    for folder in json.loads(record.read_text()):
+    for folder in read_record(layout.state / "folders-made.json", []):
         path = Path(folder)
         if path.is_dir() and not any(path.iterdir()):
             while folder in mounts():

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from onebox.errors import OneboxError, Report
+from onebox.errors import MachineCannotError, OneboxError, Report
 from onebox.layout import TOOL_MODULES
 from onebox.locks import exclusive
 
@@ -123,8 +123,10 @@ def _keep_data(tool: Tool, module: str, data: str, folder: Path) -> None:
     described = subprocess.run(
         ["go", "list", "-m", "-json", module],
         cwd=TOOL_MODULES / tool.module, env=_go_environment(),
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if described.returncode != 0:
+        raise OneboxError(f"the source of {module} cannot be found: {described.stderr.strip()}; try again")
     target = folder / tool.module
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(Path(json.loads(described.stdout)["Dir"]) / data, target)
@@ -145,7 +147,7 @@ def _binary_name(package: str) -> str:
 
 def _check_go() -> None:
     if shutil.which("go") is None:
-        raise OneboxError(
+        raise MachineCannotError(
             "the Go compiler is missing: Kubernetes is built from its published modules. "
             "Install Go 1.26 or newer (https://go.dev/dl) so that `go version` answers, then try again"
         )
