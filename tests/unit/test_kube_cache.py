@@ -130,7 +130,7 @@ def test_pauses_grow_while_the_server_is_down_and_are_short_again_afterwards(ski
             await asyncio.sleep(60)
         return pauses
 
-    assert skip_time(scenario()) == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 0.5]
+    assert skip_time(scenario()) == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 0.5, 0.5]
 
 
 class BreakingCluster(FakeCluster):
