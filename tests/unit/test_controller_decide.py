@@ -365,6 +365,28 @@ def test_an_unknown_preset_is_a_condition() -> None:
     assert not refused.objects
 
 
+TEMPLATE = {"spec": {"containers": [{"name": "mine", "image": "i:1", "ports": [{"containerPort": 9000}]}]}}
+
+
+def test_a_template_becomes_a_deployment_with_a_service_on_its_first_port() -> None:
+    first = step(workspace(inference={"template": TEMPLATE}))
+    assert kinds(first) == ["Deployment", "Service"]
+    assert drawn(first, "Service")["spec"]["ports"][0]["targetPort"] == 9000
+    assert drawn(first, "Deployment")["spec"]["template"]["spec"]["nodeSelector"] == {"app": "my-tuning"}
+    live = made(drawn(first, "Deployment"), availableReplicas=1)
+    assert condition(step(workspace(inference={"template": TEMPLATE}), live), "WorkspaceReady") == (
+        "True",
+        "Serving",
+    )
+
+
+def test_a_template_without_a_port_says_what_to_give() -> None:
+    refused = step(
+        workspace(inference={"template": {"spec": {"containers": [{"name": "a", "image": "i:1"}]}}})
+    )
+    assert "containerPort" in refused.status["message"]
+
+
 # -- status ----------------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
 from kairay.controller.serving import ServingDecision, decide_serving, without_service
 from kairay.controller.settings import Settings
+from kairay.controller.template import template_conditions, template_objects, template_told
 from kairay.controller.tuning import RETRY, TuningDecision, decide_tuning, served_reference, take_up
 from kairay.errors import InputError
 from kairay.kube.objects import RAY_SERVICE, Key, Manifest, key_of
@@ -64,7 +65,8 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     owner = owner_of(seen)
     spec = workspace.inference or workspace.tuning
     assert spec is not None
-    assert spec.preset is not None, "a Workspace with its own template has no preset"
+    if spec.preset is None:
+        return _own_template(workspace, owner, seen, world)
     if seen.config_problem is not None:
         raise InputError(seen.config_problem)
     blueprint = draw_blueprint(
@@ -110,6 +112,16 @@ def owner_of(seen: Observed) -> Owner:
         name=metadata["name"],
         namespace=metadata["namespace"],
         uid=metadata["uid"],
+    )
+
+
+def _own_template(workspace: Workspace, owner: Owner, seen: Observed, world: World) -> Decision:
+    conditions = template_conditions(workspace, seen)
+    ready = conditions[-1]
+    state = State.READY if ready.status else State.PENDING
+    status = _status(seen, world, conditions, state=state, message=ready.message)
+    return Decision(
+        objects=template_objects(workspace, owner), status={**status, "inference": template_told(owner)}
     )
 
 

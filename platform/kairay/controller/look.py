@@ -17,6 +17,7 @@ from kairay.kube.interface import Cluster
 from kairay.kube.objects import (
     CLAIM,
     CONFIG_MAP,
+    DEPLOYMENT,
     NETWORK_POLICY,
     NODE,
     POD,
@@ -43,8 +44,19 @@ from kairay.workspace import Workspace
 RESULT_PATIENCE = timedelta(seconds=90)
 """How long after a job's end its figures are asked for; its adapter counts without them too."""
 
-WATCHED: Final = (WORKSPACE, RAY_JOB, RAY_SERVICE, POD, SERVICE, CONFIG_MAP, CLAIM, NETWORK_POLICY, NODE)
-OWNED: Final = (RAY_JOB, RAY_SERVICE, POD, SERVICE, CONFIG_MAP, CLAIM, NETWORK_POLICY)
+WATCHED: Final = (
+    WORKSPACE,
+    RAY_JOB,
+    RAY_SERVICE,
+    DEPLOYMENT,
+    POD,
+    SERVICE,
+    CONFIG_MAP,
+    CLAIM,
+    NETWORK_POLICY,
+    NODE,
+)
+OWNED: Final = (RAY_JOB, RAY_SERVICE, DEPLOYMENT, POD, SERVICE, CONFIG_MAP, CLAIM, NETWORK_POLICY)
 
 
 class View(Protocol):
@@ -90,6 +102,7 @@ def _places(name: str) -> tuple[tuple[Kind, str], ...]:
     return (
         (RAY_SERVICE, ray_service_name(name)),
         (SERVICE, name),
+        (DEPLOYMENT, name),
         (NETWORK_POLICY, name),
         (CLAIM, claim_name(name)),
     )

@@ -8,6 +8,7 @@ from typing import Any, Final
 from kairay.kube.objects import (
     CLAIM,
     CONFIG_MAP,
+    DEPLOYMENT,
     NETWORK_POLICY,
     NODE,
     POD,
@@ -130,6 +131,7 @@ TRIMS: Final[Mapping[Kind, Trim]] = {
     WORKSPACE: drop_bookkeeping,
     RAY_JOB: _trim_status,
     RAY_SERVICE: _trim_status,
+    DEPLOYMENT: _trim_status,
     POD: _trim_pod,
     SERVICE: _trim_service,
     CONFIG_MAP: _trim_config_map,
