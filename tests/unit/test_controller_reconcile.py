@@ -1,0 +1,228 @@
+"""Passes of the controller against an API server in memory: what is written, and above all what is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from kairay.controller.look import WATCHED
+from kairay.controller.observed import Observed
+from kairay.controller.reconcile import Reconciler, Tools
+from kairay.controller.settings import Settings
+from kairay.kube.fake import FakeCluster
+from kairay.kube.objects import (
+    NODE,
+    RAY_JOB,
+    RAY_SERVICE,
+    SECRET,
+    SERVICE,
+    WORKSPACE,
+    Key,
+    Kind,
+    Manifest,
+    labels_of,
+)
+from kairay.objects.metadata import WORKSPACE_LABEL
+from kairay.ray.job_word import JobWord
+from kairay.skus import load_skus
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+LABELS = {"app": "mine", "node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4"}
+
+
+class LiveView:
+    """A cache that is never behind."""
+
+    def __init__(self, cluster: FakeCluster, kind: Kind) -> None:
+        self._cluster, self._kind = cluster, kind
+
+    def get(self, namespace: str, name: str) -> Manifest | None:
+        return self._cluster.find(self._kind, namespace, name)
+
+    def by_label(self, namespace: str, value: str) -> Iterable[Manifest]:
+        here = (each for each in self.all() if each["metadata"].get("namespace", "") == namespace)
+        return [each for each in here if labels_of(each).get(WORKSPACE_LABEL) == value]
+
+    def all(self) -> Iterable[Manifest]:
+        return self._cluster.all(self._kind)
+
+
+class SilentRay:
+    """A Ray that has nothing to say."""
+
+    async def last_word(self, head: str, token: str, job_id: str) -> JobWord:
+        return JobWord()
+
+    async def metrics(self, addresses: Iterable[str]) -> str:
+        return ""
+
+
+class NoEvents:
+    async def changed(self, seen: Observed, status: Any) -> None:
+        return None
+
+
+class Stage:
+    """A cluster with one GPU node and a reconciler."""
+
+    def __init__(self) -> None:
+        self.cluster = FakeCluster(now=lambda: NOW)
+        room = {"cpu": "24", "memory": "220Gi", "nvidia.com/gpu": "1"}
+        ready = [{"type": "Ready", "status": "True"}]
+        self.cluster.put({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-1", "labels": LABELS},
+            "status": {"allocatable": room, "conditions": ready},
+        })  # fmt: skip
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process: nothing is remembered."""
+        views = {kind: LiveView(self.cluster, kind) for kind in WATCHED}
+        self.reconciler = Reconciler(Tools(
+            cluster=self.cluster, views=views, ray=SilentRay(), events=NoEvents(), settings=Settings(),
+            skus=load_skus(), namespace="kairay-system", now=lambda: NOW,
+        ))  # fmt: skip
+
+    def passes(self, count: int = 1) -> None:
+        for _ in range(count):
+            asyncio.run(self.reconciler.reconcile("team", "mine"))
+
+    def put(self, **work: Any) -> Manifest:
+        return self.cluster.put({
+            "apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "metadata": {"name": "mine", "namespace": "team"},
+            "resource": {"labelSelector": {"matchLabels": {"app": "mine"}}}, **work,
+        })  # fmt: skip
+
+    def status(self) -> dict[str, Any]:
+        found = self.cluster.find(WORKSPACE, "team", "mine")
+        assert found is not None
+        return dict(found.get("status") or {})
+
+    def end_job(self, **status: Any) -> str:
+        job = self.cluster.all(RAY_JOB)[0]
+        name = str(job["metadata"]["name"])
+        self.cluster.set_status(Key(RAY_JOB, "team", name), status)
+        return name
+
+
+TUNING = {
+    "preset": {"name": "phi-3-mini-128k-instruct"}, "method": "qlora",
+    "input": {"urls": ["https://example.com/a.jsonl"]},
+    "output": {"image": "registry.example/team/a:1", "imagePushSecret": "push"},
+}  # fmt: skip
+INFERENCE = {"preset": {"name": "phi-3-mini-128k-instruct"}}
+DONE = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED", "endTime": "2026-11-24T11:00:00Z"}
+
+
+def test_what_has_not_changed_is_not_written_again() -> None:
+    stage = Stage()
+    stage.put(inference=INFERENCE)
+    stage.passes(2)
+    before = stage.cluster.writes
+    stage.passes(5)
+    stage.restart()
+    stage.passes(5)
+    assert stage.cluster.writes == before
+
+
+def test_a_job_is_never_edited_and_made_once_however_often_the_controller_restarts() -> None:
+    stage = Stage()
+    stage.put(tuning=TUNING)
+    for _ in range(4):
+        stage.passes(2)
+        stage.restart()
+    assert stage.cluster.calls["apply", RAY_JOB.kind] == 1
+
+
+def test_a_deleted_job_and_a_wiped_status_ask_for_no_other_job() -> None:
+    stage = Stage()
+    stage.put(tuning=TUNING)
+    stage.passes(2)
+    name = stage.end_job(**DONE)
+    stage.passes(2)
+    assert stage.status()["tuning"]["outcome"] == "Succeeded"
+    stage.cluster.remove(Key(RAY_JOB, "team", name))
+    stage.restart()
+    stage.passes(3)
+    assert not stage.cluster.all(RAY_JOB)
+
+
+def test_an_edit_there_and_back_ends_with_one_job() -> None:
+    stage = Stage()
+    stage.put(tuning=TUNING)
+    stage.passes(2)
+    first = stage.cluster.all(RAY_JOB)[0]["metadata"]["name"]
+    stage.put(tuning={**TUNING, "input": {"urls": ["https://example.com/b.jsonl"]}}, status=stage.status())
+    stage.passes(2)
+    assert [job["metadata"]["name"] for job in stage.cluster.all(RAY_JOB)] != [first]
+    stage.put(tuning=TUNING, status=stage.status())
+    stage.passes(2)
+    assert [job["metadata"]["name"] for job in stage.cluster.all(RAY_JOB)] == [first]
+
+
+def test_an_object_of_somebody_else_is_left_alone_and_named() -> None:
+    stage = Stage()
+    other = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "mine", "namespace": "team"},
+        "spec": {},
+    }
+    stage.cluster.put(other)
+    stage.put(inference=INFERENCE)
+    stage.passes(2)
+    assert "Service team/mine is there already" in stage.status()["message"]
+    found = stage.cluster.find(SERVICE, "team", "mine")
+    assert found is not None
+    assert found["spec"] == {}
+
+
+def test_what_a_deleted_namesake_left_goes_before_ours_comes() -> None:
+    stage = Stage()
+    stale = [{"apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "name": "mine", "uid": "another"}]
+    stage.cluster.put({
+        "apiVersion": "ray.io/v1", "kind": "RayService",
+        "metadata": {"name": "mine", "namespace": "team", "ownerReferences": stale,
+                     "labels": {WORKSPACE_LABEL: "mine"}},
+    })  # fmt: skip
+    made = stage.put(inference=INFERENCE)
+    stage.passes(2)
+    found = stage.cluster.find(RAY_SERVICE, "team", "mine")
+    assert found is not None
+    assert found["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
+
+
+def test_keys_are_made_once_when_the_service_is_exposed() -> None:
+    stage = Stage()
+    made = stage.put(inference=INFERENCE)
+    stage.passes(2)
+    assert stage.cluster.find(SECRET, "team", "mine-api-keys") is None
+    made["metadata"]["annotations"] = {"kaito.sh/enablelb": "True"}
+    stage.cluster.put(made)
+    stage.passes(2)
+    keys = stage.cluster.find(SECRET, "team", "mine-api-keys")
+    stage.passes(2)
+    assert keys is not None
+    assert stage.cluster.find(SECRET, "team", "mine-api-keys") == keys
+
+
+def test_a_deleted_workspace_is_left_to_kubernetes() -> None:
+    stage = Stage()
+    stage.put(inference=INFERENCE)
+    stage.passes(2)
+    stage.cluster.remove(Key(WORKSPACE, "team", "mine"))
+    before = stage.cluster.writes
+    stage.passes(2)
+    assert stage.cluster.writes == before
+
+
+def test_a_node_that_is_gone_is_said_at_once() -> None:
+    stage = Stage()
+    stage.put(inference=INFERENCE)
+    stage.passes(2)
+    stage.cluster.remove(Key(NODE, "", "gpu-1"))
+    stage.passes()
+    reasons = {each["type"]: each["reason"] for each in stage.status()["conditions"]}
+    assert reasons["ResourceReady"] == "NodesMissing"
