@@ -44,7 +44,9 @@ bench: setup-dev ## throughput as ratios: tuning and serving
 	@$(BIN)/python tests/bench/bench_tuning.py
 	@$(BIN)/python tests/bench/bench_serving.py
 
-bench-controller: setup-dev 
+bench-controller: setup-dev ## the controller against 1,000 Workspaces on a real API server
+	@$(ONEBOX) build
+	@$(BIN)/python tests/bench/bench_controller.py
 
 crd: setup-dev   ## write the generated files of kuberay/install and docs/admission.md again
 	@$(BIN)/python -m kairay.crd
