@@ -24,6 +24,8 @@ _PAGE = 500
 _MOST_LINE = 16 * 2**20
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+_NO_SUCH_FIELD = "failed to create typed patch object"
+"""What server-side apply says, with status 500, of a field that the schema does not have."""
 
 
 class Client:
@@ -233,12 +235,13 @@ def _event(line: Mapping[str, Any], kind: Kind) -> WatchEvent:
 
 def _refusal(status: int, text: str, method: str, about: str, headers: Mapping[str, str]) -> KairayError:
     """The error tree's word for an HTTP status; the message is the API server's own."""
-    try:
-        said = str(json.loads(text).get("message") or text)
-    except (ValueError, AttributeError):
-        said = text.strip()
-    message = f"{about}: {said[:2000]}"
+    said = _status_object(text)
+    message = f"{about}: {str(said.get('message') or text.strip())[:2000]}"
+    if _NO_SUCH_FIELD in message:
+        return InputError(message)
     match status:
+        case HTTPStatus.UNPROCESSABLE_ENTITY if _names_another_uid(said):
+            return ConflictError(message, retry_after=0.5)
         case HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY | HTTPStatus.METHOD_NOT_ALLOWED:
             return InputError(message)
         case HTTPStatus.UNAUTHORIZED:
@@ -256,6 +259,20 @@ def _refusal(status: int, text: str, method: str, about: str, headers: Mapping[s
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return TransientError(message, retry_after=2.0)
     return KairayError(f"{message} (HTTP {status})")
+
+
+def _status_object(text: str) -> Mapping[str, Any]:
+    """Kubernetes' own Status, empty where a proxy in between speaks."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _names_another_uid(said: Mapping[str, Any]) -> bool:
+    causes = (said.get("details") or {}).get("causes") or ()
+    return any(each.get("field") == "metadata.uid" for each in causes)
 
 
 def _selector(labels: Labels | None) -> dict[str, str]:
