@@ -14,6 +14,7 @@ Manifest = dict[str, Any]
 
 ROOT = "/kairay"
 CACHE = f"{ROOT}/cache"
+TMP = f"{ROOT}/tmp"  # noqa: S108  a volume of the pod
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105  a path
 
 _TOKEN_VOLUME = "autoscaler-token"  # noqa: S105  a name
@@ -131,7 +132,9 @@ def memory_text(size: int) -> str:
 def _template(name: str, image: str, size: PodSize, parts: PodParts, labels: Mapping[str, str]) -> Manifest:
     mounts = [
         {"name": "work", "mountPath": ROOT},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a volume of the pod
+        {"name": "tmp", "mountPath": TMP},
+        # KubeRay's own name: with autoscaling it mounts the volume into the autoscaler's container as well.
+        {"name": "ray-logs", "mountPath": "/tmp/ray"},  # noqa: S108  a volume of the pod
         *({"name": m.name, "mountPath": m.path, "readOnly": m.read_only} for m in parts.mounts),
     ]
     common = {
@@ -162,6 +165,7 @@ def _template(name: str, image: str, size: PodSize, parts: PodParts, labels: Map
             "volumes": [
                 {"name": "work", "emptyDir": {}},
                 {"name": "tmp", "emptyDir": {}},
+                {"name": "ray-logs", "emptyDir": {}},
                 *({"name": mount.name, **mount.volume} for mount in parts.mounts),
             ],
         },
@@ -173,6 +177,7 @@ def _environment(parts: PodParts) -> list[Manifest]:
         "HOME": f"{ROOT}/home",
         "HF_HOME": f"{CACHE}/huggingface",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "TMPDIR": TMP,
         "XDG_CACHE_HOME": CACHE,
         **parts.environment,
     }
