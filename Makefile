@@ -6,7 +6,7 @@ SOURCES := platform serve_apps train_jobs tests examples scripts
 ONEBOX := PYTHONPATH=tests/cluster $(BIN)/python -m onebox
 
 .PHONY: help demo test check bench crd lock clean setup-demo setup-dev \
-	cluster-up cluster-down cluster-status cluster-env cluster-tools
+	bench-controller soak cluster-kairay cluster-up cluster-down cluster-status cluster-env cluster-tools
 
 help:            ## what there is
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -27,6 +27,12 @@ check: setup-dev ## format, lint, types, import rules, locks
 
 cluster-up: setup-dev     ## a real Kubernetes with KubeRay on this machine (GPUS=4 pretended ones)
 	@$(ONEBOX) up $(if $(GPUS),--gpus $(GPUS))
+
+cluster-kairay: setup-dev ## install Kairay on it
+	@$(ONEBOX) kairay
+
+soak: setup-dev  ## the walk-through on it with ten kills of the controller
+	@KAIRAY_KILLS=10 KAIRAY_REQUIRE=cluster $(BIN)/pytest tests/cluster/test_workspaces.py -k walk_through_survives
 
 cluster-down: setup-dev   ## stop it and leave nothing behind (FORCE=1: also another clone's)
 	@$(ONEBOX) down $(if $(FORCE),--force)

@@ -1,4 +1,4 @@
-"""`python -m onebox up|down|build|status|env`."""
+"""`python -m onebox up|down|build|kairay|status|env`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from onebox.addons import DEPLOYMENTS, STORAGE_DEPLOYMENT, unavailable
 from onebox.api import ApiError
 from onebox.cluster import DEFAULT_GPUS, Cluster, build_tools, ensure_up, take_down
 from onebox.errors import OneboxError, Report
+from onebox.kairay import install
 from onebox.layout import Layout
 from onebox.processes import parts
 from onebox.stop import leftovers
@@ -62,6 +63,15 @@ def build(*, if_possible: bool) -> None:
         if not if_possible:
             raise
         click.echo(f"cluster: {error}\ncluster: the tests that need one will be skipped", err=True)
+
+
+@cli.command()
+def kairay() -> None:
+    """Install Kairay on the running cluster; again after an edit of kuberay/install or of the code."""
+    cluster = Cluster.running()
+    if cluster is None:
+        raise OneboxError("no cluster of this clone is up; `make cluster-up` starts one")
+    install(cluster, _progress())
 
 
 @cli.command()
