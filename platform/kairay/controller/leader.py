@@ -19,8 +19,9 @@ from kairay.kube.interface import Cluster
 from kairay.kube.objects import LEASE, Key, Manifest
 
 LEASE_SECONDS = 15.0
-PATIENCE_SECONDS = 10.0
-"""Without a renewal for this long a leader is none any more; counted from when the renewal was sent."""
+PATIENCE_SECONDS = 12.0
+"""Without a renewal for this long a leader is none any more; counted from when the renewal was sent, so that 3 s
+remain to end in. It leaves an API server that is starved of processors 7 s for an answer."""
 RENEW_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 NAME = "kairay-controller"
@@ -44,6 +45,7 @@ class Elector:
     _seen: tuple[str, str] = ("", "")
     _seen_at: float = 0.0
     _renewed_at: float = 0.0
+    _trouble: str = "another candidate holds it"
 
     async def win(self) -> None:
         """Return when we lead."""
@@ -57,7 +59,10 @@ class Elector:
             await self.sleep(min(wait, left))
             left = self._renewed_at + PATIENCE_SECONDS - self.now()
             wait = RENEW_SECONDS if left > 0 and await self._try(left) else RETRY_SECONDS
-        raise LeadershipLostError("the Lease could not be renewed in time; another controller takes over")
+        raise LeadershipLostError(
+            f"the Lease could not be renewed for {PATIENCE_SECONDS:.0f} s ({self._trouble}); "
+            "another controller takes over"
+        )
 
     async def release(self) -> None:
         """Let the next one take over at once; without an answer it waits until the Lease has expired."""
@@ -75,7 +80,11 @@ class Elector:
             # A call that hangs must not outlive the Lease.
             async with asyncio.timeout(patience):
                 taken = await self._take()
-        except (TransientError, AbsentError, TimeoutError):
+        except TimeoutError:
+            self._trouble = f"no answer for {patience:.1f} s"
+            return False
+        except (TransientError, AbsentError) as error:
+            self._trouble = error.message
             return False
         if taken:
             self._renewed_at = sent
