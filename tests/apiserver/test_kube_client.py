@@ -230,7 +230,11 @@ class Link:
     def __init__(self, port: int) -> None:
         self._port = port
         self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self.open = True
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.add(asyncio.create_task(self.carry(reader, writer)))
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self.open:
@@ -238,6 +242,8 @@ class Link:
             return
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers += [writer, far_writer]
+        if not self.open:
+            self.cut()
         await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -256,18 +262,24 @@ class Link:
             writer.transport.abort()
         self._writers.clear()
 
+    async def close(self) -> None:
+        """Leave nothing open, also of connections that are only being made."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
 
 @asynccontextmanager
 async def linked(connection: Connection) -> AsyncIterator[tuple[Link, Connection]]:
     """The connection through a link that can be cut."""
     link = Link(int(connection.server.rpartition(":")[2]))
-    server = await asyncio.start_server(link.carry, "127.0.0.1", 0)
+    server = await asyncio.start_server(link.accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
         yield link, replace(connection, server=f"https://127.0.0.1:{port}")
     finally:
         server.close()
+        link.open = False
         link.cut()
+        await link.close()
 
 
 def test_the_cache_catches_up_after_its_connection_was_cut(connection: Connection) -> None:
@@ -299,5 +311,6 @@ def test_the_cache_catches_up_after_its_connection_was_cut(connection: Connectio
             await until("+a", "+b", "-a", "~b")
             assert "managedFields" not in next(iter(cache.all()))["metadata"]
             running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     run(scenario())
