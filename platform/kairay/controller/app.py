@@ -63,7 +63,7 @@ async def run(settings: Settings, options: Options, log: Log) -> None:
             identity=f"{socket.gethostname()}_{os.getpid()}", now=time.monotonic,
         )  # fmt: skip
         controller = Controller(settings, options.namespace, cluster, session, metrics, log)
-        health = Health(alive=controller.is_alive, ready=lambda: True, registry=metrics.registry)
+        health = Health(alive=controller.is_alive, ready=controller.is_ready, registry=metrics.registry)
         http = await serve_http(health, host=options.http_host, port=options.http_port)
         log.info("started", **describe(settings))
         try:
@@ -121,6 +121,10 @@ class Controller:
     def is_alive(self) -> bool:
         """The event loop has turned lately, or waits for its turn to lead."""
         return self._beat is None or time.monotonic() - self._beat < _STALLED_SECONDS
+
+    def is_ready(self) -> bool:
+        """The caches are filled, or it waits for its turn to lead."""
+        return self._beat is None or all(cache.synced.is_set() for cache in self.caches.values())
 
     async def run(self) -> None:
         """Fill the caches, then pass over what changes."""
