@@ -176,6 +176,7 @@ def _environment(parts: PodParts) -> list[Manifest]:
     plain = {
         "HOME": f"{ROOT}/home",
         "HF_HOME": f"{CACHE}/huggingface",
+        "RAY_TMPDIR": "/tmp",  # noqa: S108  Ray would follow TMPDIR, where the autoscaler's container does not see it
         "RAY_USAGE_STATS_ENABLED": "0",
         "TMPDIR": TMP,
         "XDG_CACHE_HOME": CACHE,
