@@ -172,6 +172,20 @@ def test_a_wiped_status_is_read_off_the_job_that_is_still_there() -> None:
     assert "RayJob" not in kinds(again)
 
 
+def test_what_serves_goes_on_while_a_lost_outcome_is_looked_up_again() -> None:
+    service = made(
+        drawn(step(tuned(tuning())), "RayService"),
+        activeServiceStatus={"rayClusterName": "my-tuning-abcde"},
+    )
+    again = step(tuning(), service)
+    assert key_of(service) not in again.removals
+    assert drawn(again, "Service")["spec"]["selector"]["ray.io/cluster"] == "my-tuning-abcde"
+    assert (
+        key_of(service)
+        in step(after(tuning(serve=False), step(tuned(tuning(serve=False)))), service).removals
+    )
+
+
 def test_an_upgrade_that_draws_another_job_leaves_a_finished_revision_alone() -> None:
     world = replace(WORLD, settings=read_settings({"KAIRAY_RAY_IMAGE": "registry.example/ray:next"}))
     assert "RayJob" not in kinds(step(tuned(tuning()), world=world))

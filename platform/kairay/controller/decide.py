@@ -14,7 +14,7 @@ from kairay.controller.blueprint import Blueprint, draw_blueprint, resource_cond
 from kairay.controller.conditions import Condition, Reason, Type, draw_conditions
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
-from kairay.controller.serving import ServingDecision, decide_serving, without_service
+from kairay.controller.serving import ServingDecision, decide_serving, serving_cluster, without_service
 from kairay.controller.settings import Settings
 from kairay.controller.template import template_conditions, template_objects, template_told
 from kairay.controller.tuning import RETRY, TuningDecision, decide_tuning, served_reference, take_up
@@ -144,7 +144,8 @@ def _serve_tuned(
         return without_service(workspace, owner, why)
     if tuned is None or blueprint.plan.serving is None:
         why = _not_served(Reason.TUNING, "the model is served when tuning has succeeded")
-        return without_service(workspace, owner, why)
+        # After a lost status the adapter is looked up again; what serves it meanwhile goes on.
+        return without_service(workspace, owner, why, cluster=serving_cluster(owner, seen))
     return decide_serving(workspace, owner, blueprint, seen, world.settings, tuned=tuned)
 
 
@@ -191,7 +192,7 @@ def _tuning(
     }
     if serving.told:
         status["inference"] = dict(serving.told)
-    stale = _stale_service(seen, serving)
+    stale = _stale_service(seen, serving) if serving.ready.reason == Reason.NOT_SERVED else ()
     return Decision(
         objects=(*_around(owner, world, serving), *tuning.objects, *serving.objects),
         removals=(*tuning.removals, *stale),

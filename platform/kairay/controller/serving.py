@@ -55,8 +55,7 @@ def decide_serving(
     manifest = draw_service(
         workspace, owner, blueprint, settings, tuned=tuned, config_text=seen.config_text, exposed=exposed
     )
-    found = seen.find(RAY_SERVICE, manifest["metadata"]["name"])
-    live = found if found is not None and seen.owns(found) else None
+    live = _live(owner, seen)
     cluster = active_cluster(live)
     front = service(owner, cluster=cluster, load_balancer=exposed)
     serving = blueprint.plan.serving
@@ -72,11 +71,13 @@ def decide_serving(
     return ServingDecision(objects=(manifest, front), ready=ready, told=told, exposed=exposed)
 
 
-def without_service(workspace: Workspace, owner: Owner, ready: Condition) -> ServingDecision:
+def without_service(
+    workspace: Workspace, owner: Owner, ready: Condition, *, cluster: str | None = None
+) -> ServingDecision:
     """Nothing to serve yet, or ever; the Service is there from the first minute all the same."""
     exposed = is_exposed(workspace)
     return ServingDecision(
-        objects=(service(owner, cluster=None, load_balancer=exposed),), ready=ready, exposed=exposed
+        objects=(service(owner, cluster=cluster, load_balancer=exposed),), ready=ready, exposed=exposed
     )
 
 
@@ -129,6 +130,11 @@ def active_cluster(ray_service: Manifest | None) -> str | None:
     return (status.get("activeServiceStatus") or {}).get("rayClusterName") or None
 
 
+def serving_cluster(owner: Owner, seen: Observed) -> str | None:
+    """The RayCluster that answers for the Workspace now, whatever it should."""
+    return active_cluster(_live(owner, seen))
+
+
 def is_exposed(workspace: Workspace) -> bool:
     """Asked to be reachable from outside the cluster."""
     return workspace.metadata.annotations.get(ENABLE_LB) == "True"
@@ -156,6 +162,11 @@ def _ready(
     )
     said = trouble or _first_fault(app) or "its cluster is starting"
     return _condition(False, Reason.STARTING, f"RayService {name}: {said}")
+
+
+def _live(owner: Owner, seen: Observed) -> Manifest | None:
+    found = seen.find(RAY_SERVICE, ray_service_name(owner.name))
+    return found if found is not None and seen.owns(found) else None
 
 
 def _leads_to(seen: Observed, cluster: str | None) -> bool:
