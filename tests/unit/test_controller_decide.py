@@ -145,9 +145,8 @@ def test_figures_are_waited_for_while_the_head_may_still_tell_them() -> None:
     assert "RayService" not in kinds(waiting)
 
 
-@pytest.mark.parametrize("serve", [False])
-def test_with_serve_false_the_adapter_is_the_end(serve: bool) -> None:
-    done = step(tuned(tuning(serve=serve)))
+def test_with_serve_false_the_adapter_is_the_end() -> None:
+    done = step(tuned(tuning(serve=False)))
     assert "RayService" not in kinds(done)
     assert done.status["state"] == "Succeeded"
     assert condition(done, "WorkspaceReady") == ("True", "AdapterPushed")

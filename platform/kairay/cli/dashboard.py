@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from kairay.cli.context import on_cluster
+from kairay.ray.pods import DASHBOARD_PORT
 
 if TYPE_CHECKING:
     from kairay.kube.client import Client
     from kairay.kube.connect import Connection
-
-DASHBOARD_PORT = 8265
 
 
 @click.command("dashboard")

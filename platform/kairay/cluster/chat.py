@@ -13,8 +13,7 @@ from kairay.errors import InputError, KairayError
 from kairay.kube.client import Client
 from kairay.kube.connect import connect
 from kairay.kube.objects import SERVICE, Key
-
-HTTP_PORT = 80
+from kairay.objects.service import HTTP_PORT
 
 
 @contextmanager

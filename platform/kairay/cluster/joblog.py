@@ -12,8 +12,8 @@ from kairay.cluster.workspaces import find_head
 from kairay.errors import InputError, TransientError
 from kairay.kube.connect import Connection
 from kairay.kube.interface import Cluster
+from kairay.ray.pods import DASHBOARD_PORT
 
-DASHBOARD_PORT = 8265
 POLL_SECONDS = 2.0
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 

@@ -140,15 +140,14 @@ class Controller:
 
     def _cache(self, cluster: Cluster, kind: Kind, settings: Settings) -> Cache:
         labels = {WORKSPACE_LABEL: None} if kind == POD else None
-        # One namespace is watched alone; several by watching all: rights are given per namespace then.
-        namespace = settings.namespaces[0] if len(settings.namespaces) == 1 and kind != NODE else None
+        namespace = settings.namespaces[0] if settings.namespaces and kind != NODE else None
         return Cache(
             cluster, kind, on_change=self._changed, random=random.random, labels=labels, namespace=namespace,
             trim=TRIMS[kind],
         )  # fmt: skip
 
     def _changed(self, kind: Kind, old: Manifest | None, new: Manifest | None) -> None:
-        for name in concerned(kind, old, new, self.caches[WORKSPACE].all()):
+        for name in concerned(kind, old, new, self.caches[WORKSPACE].all):
             self._queue.add(name)
         self._metrics.waiting.set(len(self._queue))
 

@@ -29,7 +29,7 @@ class Reason(StrEnum):
     NODES_NOT_READY = "NodesNotReady"
     GPUS_MISSING = "GpusMissing"
     CANNOT_BE_PLANNED = "CannotBePlanned"
-    INVALID = "InvalidWorkspace"
+    INVALID = "InvalidInput"
     NAME_TAKEN = "NameTaken"
     JOB_WAITING = "JobWaiting"
     JOB_RUNNING = "JobRunning"
@@ -42,7 +42,6 @@ class Reason(StrEnum):
     SERVING = "Serving"
     SCALED_TO_ZERO = "ScaledToZero"
     SERVING_FAILED = "ServingFailed"
-    NOT_READY = "NotReady"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

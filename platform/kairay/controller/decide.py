@@ -92,7 +92,7 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
 def refuse(seen: Observed, error: InputError, world: World) -> Decision:
     """The status of a Workspace that cannot be done as it is written; what runs goes on."""
     conditions = [
-        Condition(type=kind, status=False, reason=error.reason or Reason.INVALID, message=error.message)
+        Condition(type=kind, status=False, reason=error.reason, message=error.message)
         for kind in (Type.RESOURCE_READY, Type.SUCCEEDED, Type.READY)
     ]
     kept = [

@@ -12,9 +12,9 @@ from kairay.kube.interface import Cluster
 from kairay.kube.objects import Manifest
 
 _TOLD = ("ResourceReady", "JobStarted", "WorkspaceSucceeded", "InferenceReady")
-_QUIET = frozenset({"Tuning", "Starting", "JobWaiting", "NotReady"})
+_QUIET = frozenset({"Tuning", "Starting", "JobWaiting"})
 """Reasons of what is only on its way."""
-_FAILURES = frozenset({"TuningFailed", "ServingFailed", "CannotBePlanned", "InvalidWorkspace", "NameTaken"})
+_FAILURES = frozenset({"TuningFailed", "ServingFailed", "CannotBePlanned", "InvalidInput", "NameTaken"})
 
 
 class Recorder(Protocol):

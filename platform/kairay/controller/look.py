@@ -30,6 +30,7 @@ from kairay.kube.objects import (
     Kind,
     Manifest,
     key_of,
+    labels_of,
 )
 from kairay.names import claim_name, ray_service_name, run_name
 from kairay.nodes.existing import NodeView, view_node
@@ -133,7 +134,7 @@ async def _ask_ray(seen: Observed, cluster: Cluster, ray: RayApi, now: datetime)
         return seen
     status = job.get("status") or {}
     pods = [
-        pod for pod in seen.all(POD) if _labels(pod).get("ray.io/cluster") == status.get("rayClusterName")
+        pod for pod in seen.all(POD) if labels_of(pod).get("ray.io/cluster") == status.get("rayClusterName")
     ]
     if status.get("jobStatus") == "SUCCEEDED":
         word = await _last_word(seen, status, pods, cluster, ray, now)
@@ -154,7 +155,7 @@ async def _last_word(
     now: datetime,
 ) -> JobWord | None:
     """None: try again soon."""
-    head = next((pod for pod in pods if _labels(pod).get(ROLE_LABEL) == "head"), None)
+    head = next((pod for pod in pods if labels_of(pod).get(ROLE_LABEL) == "head"), None)
     address = ((head or {}).get("status") or {}).get("podIP")
     ended = str(status.get("endTime") or "")
     late = bool(ended) and now - datetime.fromisoformat(ended) > RESULT_PATIENCE
@@ -189,9 +190,4 @@ def _current_job(seen: Observed) -> Manifest | None:
 
 def _run(job: Manifest) -> str:
     """The name under which the job's gauges are, whichever attempt it is."""
-    return run_name(_labels(job).get(WORKSPACE_LABEL, ""), _labels(job).get(REVISION_LABEL, ""))
-
-
-def _labels(manifest: Manifest) -> Mapping[str, str]:
-    found: Mapping[str, str] = manifest["metadata"].get("labels") or {}
-    return found
+    return run_name(labels_of(job).get(WORKSPACE_LABEL, ""), labels_of(job).get(REVISION_LABEL, ""))

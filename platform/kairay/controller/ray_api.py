@@ -10,9 +10,8 @@ import aiohttp
 
 from kairay.errors import TransientError
 from kairay.ray.job_word import JobWord, last_word
+from kairay.ray.pods import DASHBOARD_PORT, METRICS_PORT
 
-DASHBOARD_PORT = 8265
-METRICS_PORT = 8080
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
 _MOST_BYTES = 8 * 2**20
 

@@ -74,7 +74,6 @@ class Reconciler:
         world = World(
             settings=tools.settings, skus=tools.skus, controller_namespace=tools.namespace, now=tools.now()
         )
-        workspace = None
         seen = Observed(workspace=found)
         try:
             workspace = parse_workspace(found)

@@ -11,13 +11,13 @@ from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
 from kairay.controller.settings import Settings
 from kairay.controller.waiting import is_ready, pod_trouble
-from kairay.kube.objects import POD, RAY_SERVICE, SERVICE, Manifest
+from kairay.kube.objects import POD, RAY_SERVICE, SERVICE, Manifest, labels_of
 from kairay.names import api_keys_name, ray_service_name
 from kairay.objects.metadata import Owner
-from kairay.objects.service import HTTP_PORT, SERVE_PORT, service
+from kairay.objects.service import HTTP_PORT, service
 from kairay.plan import ServingShape
 from kairay.ray.cluster_places import model_override, serving_pods
-from kairay.ray.pods import ROOT, Mount
+from kairay.ray.pods import ROOT, SERVE_PORT, Mount
 from kairay.ray.raycluster import ROLE_LABEL, RayPods, cluster_spec
 from kairay.ray.rayservice import ray_service
 from kairay.ray.serve_config import CONFIG_KEY, engine_settings, serve_config
@@ -157,8 +157,8 @@ def _ready(
                 True, Reason.SCALED_TO_ZERO, "no replica now; the next request starts one and waits"
             )
         return _condition(True, Reason.SERVING, f"RayService {name} answers")
-    trouble = pod_trouble(pod for pod in seen.all(POD) if "ray.io/serve" in _labels(pod)) or pod_trouble(
-        pod for pod in seen.all(POD) if "kairay.dev/revision" not in _labels(pod)
+    trouble = pod_trouble(pod for pod in seen.all(POD) if "ray.io/serve" in labels_of(pod)) or pod_trouble(
+        pod for pod in seen.all(POD) if "kairay.dev/revision" not in labels_of(pod)
     )
     said = trouble or _first_fault(app) or "its cluster is starting"
     return _condition(False, Reason.STARTING, f"RayService {name}: {said}")
@@ -201,8 +201,8 @@ def _ready_workers(seen: Observed, cluster: str | None) -> list[Manifest]:
         pod
         for pod in seen.all(POD)
         if cluster is not None
-        and _labels(pod).get("ray.io/cluster") == cluster
-        and _labels(pod).get(ROLE_LABEL) == "worker"
+        and labels_of(pod).get("ray.io/cluster") == cluster
+        and labels_of(pod).get(ROLE_LABEL) == "worker"
         and is_ready(pod)
     ]
 
@@ -211,11 +211,6 @@ def _adapter_names(workspace: Workspace, tuned: str | None) -> list[str]:
     if workspace.inference is not None:
         return [adapter.source.name for adapter in workspace.inference.adapters]
     return [] if tuned is None else [workspace.metadata.name]
-
-
-def _labels(pod: Manifest) -> Mapping[str, str]:
-    found: Mapping[str, str] = pod["metadata"].get("labels") or {}
-    return found
 
 
 def _condition(status: bool, reason: Reason, message: str) -> Condition:

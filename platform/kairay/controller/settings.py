@@ -107,7 +107,10 @@ def _flag(text: str) -> bool:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if len(words) > 1:
+        raise ValueError("one namespace can be watched, or all; leave it out for all")
+    return words
 
 
 def describe(settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from kairay.kube.objects import (
@@ -36,20 +36,20 @@ _METADATA = (
 
 
 def concerned(
-    kind: Kind, old: Manifest | None, new: Manifest | None, all_of: Iterable[Manifest]
+    kind: Kind, old: Manifest | None, new: Manifest | None, all_of: Callable[[], Iterable[Manifest]]
 ) -> set[WorkspaceName]:
-    """Workspaces to look at after `old` became `new`; `all_of` are those that there are."""
+    """Workspaces to look at after `old` became `new`; `all_of` gives those that there are."""
     if kind == WORKSPACE:
         return {_name(each) for each in (old, new) if each is not None}
     if kind == NODE:
-        return set(map(_name, all_of)) if _node_changed(old, new) else set()
+        return set(map(_name, all_of())) if _node_changed(old, new) else set()
     found = set(_labelled(old, new))
     if kind == CONFIG_MAP and not found:
         changed = new or old
         assert changed is not None
         metadata = changed["metadata"]
         found = {
-            _name(each) for each in all_of if _names_config(each, metadata["namespace"], metadata["name"])
+            _name(each) for each in all_of() if _names_config(each, metadata["namespace"], metadata["name"])
         }
     return found
 

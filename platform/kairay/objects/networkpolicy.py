@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-Manifest = dict[str, Any]
+from kairay.objects.metadata import Manifest
+from kairay.ray.pods import DASHBOARD_PORT, METRICS_PORT, SERVE_PORT
 
-SERVE_PORT = 8000
-DASHBOARD_PORT = 8265
-METRICS_PORT = 8080
 AGENT_PORT = 52365
 """The dashboard's agent, which the operator of older RayServices asks for a node's health."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kairay.objects.metadata import Manifest, Owner
+from kairay.ray.pods import SERVE_PORT
 
 HTTP_PORT = 80
-SERVE_PORT = 8000
 RENDEZVOUS_PORT = 29500
 
 

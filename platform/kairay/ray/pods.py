@@ -12,13 +12,19 @@ from typing import Any
 
 Manifest = dict[str, Any]
 
+DASHBOARD_PORT, METRICS_PORT, SERVE_PORT = 8265, 8080, 8000
+"""Where Ray answers in a pod."""
+
 ROOT = "/kairay"
 CACHE = f"{ROOT}/cache"
 TMP = f"{ROOT}/tmp"  # noqa: S108  a volume of the pod
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105  a path
 
 _TOKEN_VOLUME = "autoscaler-token"  # noqa: S105  a name
-_PORTS = (("gcs-server", 6379), ("dashboard", 8265), ("client", 10001), ("metrics", 8080), ("serve", 8000))
+_PORTS = (
+    ("gcs-server", 6379), ("dashboard", DASHBOARD_PORT), ("client", 10001), ("metrics", METRICS_PORT),
+    ("serve", SERVE_PORT),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,6 @@ GROUP = "gpu"
 """The one worker group."""
 
 ROLE_LABEL = "kairay.dev/role"
-WORKSPACE_LABEL = "kairay.dev/workspace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

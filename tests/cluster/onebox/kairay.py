@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import yaml
 
-from onebox.api import ApiError, Manifest
-from onebox.errors import OneboxError, Report
+from onebox.api import Manifest
+from onebox.errors import Report
 from onebox.layout import CLONE, NODE, SYSTEM_NAMESPACE
+from onebox.waiting import wait_for
 
 if TYPE_CHECKING:
     from onebox.cluster import Cluster
@@ -32,8 +32,8 @@ def install(cluster: Cluster, report: Report) -> None:
     for manifest in manifests():
         cluster.api.apply(_on_this_cluster(manifest, cluster))
         if manifest["kind"] == "CustomResourceDefinition":
-            _wait("the CRD", lambda: cluster.api.find("/apis/kaito.sh/v1beta1/workspaces") is not None)
-    _wait("the controller", lambda: _available(cluster))
+            _wait("CRD", cluster, lambda: cluster.api.find("/apis/kaito.sh/v1beta1/workspaces") is not None)
+    _wait("controller", cluster, lambda: _available(cluster))
     report("Kairay is installed; node onebox passes for a machine with a T4")
 
 
@@ -81,15 +81,5 @@ def _available(cluster: Cluster) -> bool:
     return bool(status.get("availableReplicas") == 1 and status.get("replicas") == 1)
 
 
-def _wait(what: str, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if holds():
-                return
-        except ApiError:
-            pass
-        time.sleep(0.2)
-    raise OneboxError(
-        f"{what} was not there after {_SECONDS:.0f} s; kubectl -n {SYSTEM_NAMESPACE} get pods says more"
-    )
+def _wait(what: str, cluster: Cluster, holds: Callable[[], bool]) -> None:
+    wait_for(what, holds, seconds=_SECONDS, parts={}, logs=cluster.logs)
