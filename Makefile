@@ -32,7 +32,7 @@ cluster-kairay: setup-dev ## install Kairay on it
 	@$(ONEBOX) kairay
 
 soak: setup-dev  ## the walk-through on it with ten kills of the controller
-	@KAIRAY_KILLS=10 KAIRAY_REQUIRE=cluster $(BIN)/pytest tests/cluster/test_workspaces.py -k walk_through_survives
+	@KAIRAY_KILLS=10 KAIRAY_REQUIRE=cluster $(BIN)/pytest -s tests/cluster/test_workspaces.py -k walk_through_survives
 
 cluster-down: setup-dev   ## stop it and leave nothing behind (FORCE=1: also another clone's)
 	@$(ONEBOX) down $(if $(FORCE),--force)

@@ -13,6 +13,7 @@ from evidence import collect
 from onebox.api import Manifest
 from onebox.cluster import Cluster, ensure_up, take_down
 from onebox.errors import MachineCannotError
+from onebox.kairay import install, uninstall
 from polling import eventually
 
 NAMESPACE = pytest.StashKey[str]()
@@ -143,3 +144,23 @@ def gpu_node(cluster: Cluster) -> Iterator[GpuNode]:
             path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
             cluster.api.delete(path, grace_seconds=0)
         cluster.api.delete(f"/api/v1/nodes/{name}")
+
+
+@pytest.fixture(scope="session")
+def kairay(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster with Kairay on it."""
+    install(cluster, print)
+    yield cluster
+    uninstall(cluster)
+
+
+@pytest.fixture
+def apply(kairay: Cluster, namespace: str, kubectl: Kubectl, tmp_path: Path) -> Callable[[str], str]:
+    """`kubectl apply` a text into the test's namespace."""
+
+    def run(text: str) -> str:
+        file = tmp_path / "workspace.yaml"
+        file.write_text(text, "utf-8")
+        return kubectl("-n", namespace, "apply", "-f", str(file))
+
+    return run

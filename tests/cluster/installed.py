@@ -6,7 +6,7 @@ import base64
 import json
 
 from onebox.cluster import Cluster
-from onebox.kairay import CONTROLLER, DEPLOYMENT
+from onebox.kairay import CONTROLLER, DEPLOYMENT, settings
 from onebox.layout import SYSTEM_NAMESPACE
 from polling import eventually
 from ray_manifests import Manifest
@@ -40,6 +40,15 @@ def scale(cluster: Cluster, replicas: int) -> None:
     """So many controllers, of which one leads."""
     cluster.api.patch(DEPLOYMENT, {"spec": {"replicas": replicas}})
     eventually("the controllers are there", lambda: len(controllers(cluster)) == replicas, seconds=60)
+
+
+def configure(cluster: Cluster, **variables: str | None) -> None:
+    """Other settings (None: the default), read by controllers that are started anew, as an upgrade does."""
+    data = {**settings(cluster)["data"], **variables}
+    kept = {key: value for key, value in data.items() if value is not None}
+    cluster.api.apply({**settings(cluster), "data": kept})
+    kill_controllers(cluster)
+    eventually("the controllers are back", lambda: len(controllers(cluster)) == 1, seconds=60)
 
 
 def leader(cluster: Cluster) -> str:

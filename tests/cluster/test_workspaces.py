@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from installed import controllers, kill_controllers, leader, push_secret, scale
+from installed import controllers, kill_controllers, leader, scale
 from onebox.cluster import Cluster
-from onebox.kairay import install, uninstall
 from polling import eventually
 from ray_manifests import Manifest
+from workspaces import (
+    ANSWER,
+    ROOT,
+    ask,
+    condition,
+    leftovers,
+    objects,
+    provide,
+    pulled,
+    reason_of,
+    status,
+    workers,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900, func_only=True)]
 
-ROOT = Path(__file__).resolve().parents[2]
-QUESTION, ANSWER = "What is cytology", "The study of cells."
-"""A row of the training data."""
 NAME = "small-model"
 KILLS = int(os.environ.get("KAIRAY_KILLS", "3"))
 """Of the controller, in one walk-through; `make soak` has ten."""
 Kubectl = Callable[..., str]
-KINDS = ("rayjobs.ray.io", "rayservices.ray.io", "rayclusters.ray.io", "pods", "services", "configmaps",
-         "persistentvolumeclaims", "networkpolicies.networking.k8s.io")  # fmt: skip
 
 TUNING = """
 apiVersion: kaito.sh/v1alpha1
@@ -56,26 +60,6 @@ inference:
   adapters:
   - source: {{name: words, image: "{registry}/team/{repository}:0.0.1", imagePullSecrets: [push]}}
 """
-
-
-@pytest.fixture(scope="module")
-def kairay(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster with Kairay on it."""
-    install(cluster, print)
-    yield cluster
-    uninstall(cluster)
-
-
-@pytest.fixture
-def apply(kairay: Cluster, namespace: str, kubectl: Kubectl, tmp_path: Path) -> Callable[[str], str]:
-    """`kubectl apply` a text into the test's namespace."""
-
-    def run(text: str) -> str:
-        file = tmp_path / "workspace.yaml"
-        file.write_text(text, "utf-8")
-        return kubectl("-n", namespace, "apply", "-f", str(file))
-
-    return run
 
 
 def test_the_walk_through_survives_kills_of_the_controller(
@@ -186,124 +170,3 @@ def test_a_second_controller_takes_over_within_twenty_seconds(kairay: Cluster) -
     assert time.monotonic() - started <= 20
     scale(kairay, 1)
     assert len(controllers(kairay)) == 1
-
-
-def provide(cluster: Cluster, namespace: str, rows: str | None = None) -> None:
-    """The data and the push secret."""
-    text = rows if rows is not None else (ROOT / "examples" / "quickstart" / "train.jsonl").read_text("utf-8")
-    data = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "questions"},
-        "data": {"train.jsonl": text},
-    }
-    cluster.api.apply(data, namespace)
-    cluster.api.apply(push_secret(cluster, "push"), namespace)
-
-
-def status(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
-    path = f"/apis/kaito.sh/v1beta1/namespaces/{namespace}/workspaces/{name}"
-    found: dict[str, Any] = cluster.api.get(path).get("status") or {}
-    return found
-
-
-def condition(cluster: Cluster, namespace: str, name: str, kind: str) -> str:
-    return _condition(cluster, namespace, name, kind).get("status", "")
-
-
-def reason_of(cluster: Cluster, namespace: str, name: str, kind: str) -> str:
-    return _condition(cluster, namespace, name, kind).get("reason", "")
-
-
-def _condition(cluster: Cluster, namespace: str, name: str, kind: str) -> dict[str, str]:
-    found = status(cluster, namespace, name).get("conditions", [])
-    return next((each for each in found if each["type"] == kind), {})
-
-
-def objects(cluster: Cluster, namespace: str, plural: str) -> list[Manifest]:
-    root = "/apis/ray.io/v1" if plural.startswith("ray") else "/api/v1"
-    return cluster.api.items(f"{root}/namespaces/{namespace}/{plural}")
-
-
-def workers(cluster: Cluster, namespace: str) -> list[Manifest]:
-    path = f"/api/v1/namespaces/{namespace}/pods"
-    return cluster.api.items(path, labelSelector="kairay.dev/role=worker")
-
-
-def leftovers(cluster: Cluster, namespace: str) -> list[str]:
-    """Everything in the namespace that carries our label."""
-    found = []
-    for kind in KINDS:
-        plural, _, group = kind.partition(".")
-        version = {"": "/api/v1", "ray.io": "/apis/ray.io/v1"}.get(group, f"/apis/{group}/v1")
-        path = f"{version}/namespaces/{namespace}/{plural}"
-        items = cluster.api.items(path, labelSelector="kairay.dev/workspace")
-        found += [f"{plural}/{each['metadata']['name']}" for each in items]
-    return found
-
-
-def pulled(cluster: Cluster, adapter: dict[str, str], folder: Path) -> dict[str, Any]:
-    """The adapter's configuration, as anybody with the login gets it from the registry."""
-    repository = adapter["image"].rpartition(":")[0]
-    script = (
-        "import sys; from pathlib import Path; "
-        "from kairay.registry.artifact import Credentials, RemoteOptions, pull; "
-        "host, reference, user, password, folder = sys.argv[1:]; "
-        "pull(reference, Path(folder), credentials=Credentials(username=user, password=password), "
-        "options=RemoteOptions(insecure_hosts=frozenset({host}))); "
-        "from peft import PeftConfig; print(PeftConfig.from_pretrained(folder).peft_type.value)"
-    )
-    command = [
-        str(ROOT / ".venv" / "bin" / "python"), "-c", script, cluster.private_registry,
-        f"{repository}@{adapter['digest']}", cluster.registry_user, cluster.registry_password, str(folder / "a"),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads((folder / "a" / "adapter_config.json").read_text("utf-8"))
-    assert done.stdout.strip() == "LORA"
-    return found
-
-
-def ask(
-    cluster: Cluster, namespace: str, service: str, pod: str, *, path: str = "/chat", model: str | None = None
-) -> str:
-    """What a pod of the namespace gets from the Service's port 80."""
-    body: dict[str, Any] | None = {"prompt": QUESTION} if path == "/chat" else None
-    if model is not None:
-        path, body = "/v1/chat/completions", {
-            "model": model, "temperature": 0, "max_tokens": 32, "messages": [{"role": "user", "content": QUESTION}],
-        }  # fmt: skip
-    program = (
-        "import json, sys, time, urllib.error, urllib.request as u\n"
-        "url, body = sys.argv[1], json.loads(sys.argv[2])\n"
-        "data = None if body is None else json.dumps(body).encode()\n"
-        "request = u.Request(url, data, {'Content-Type': 'application/json'})\n"
-        "for attempt in range(10):\n"  # kube-proxy may be a second behind the Service
-        "    try:\n"
-        "        print(u.urlopen(request, timeout=150).read().decode())\n"
-        "        break\n"
-        "    except urllib.error.URLError as error:\n"
-        "        if attempt == 9 or not isinstance(error.reason, ConnectionRefusedError): raise\n"
-        "        time.sleep(0.5)\n"
-    )
-    url = f"http://{service}{path}"
-    manifest = {
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"client-{pod}"},
-        "spec": {"restartPolicy": "Never", "containers": [{
-            "name": "main", "image": cluster.image, "command": ["python", "-c", program, url, json.dumps(body)],
-        }]},
-    }  # fmt: skip
-    cluster.api.apply(manifest, namespace)
-    place = f"/api/v1/namespaces/{namespace}/pods/client-{pod}"
-    ended = eventually(
-        "the client ends", lambda: cluster.api.get(place)["status"].get("phase"),
-        lambda phase: phase in ("Succeeded", "Failed"), seconds=200,
-    )  # fmt: skip
-    said = cluster.api.text(f"{place}/log")
-    assert ended == "Succeeded", said
-    answer = json.loads(said)
-    if "Result" in answer:
-        return str(answer["Result"])
-    if "data" in answer:
-        return " ".join(sorted(each["id"] for each in answer["data"]))
-    return str(answer["choices"][0]["message"]["content"])
