@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from azure.core.credentials import AccessToken
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.core.pipeline import policies
 from azure.core.rest import HttpRequest
@@ -45,7 +46,7 @@ def open_client(
             f"{settings.endpoint} is not asked without a login; see docs/aks.md, or use a plain http address"
         )
     return ContainerServiceClient(
-        credential,  # type: ignore[arg-type]  # only our own policy below uses it
+        credential or _NoLogin(),
         settings.subscription,
         base_url=settings.endpoint,
         api_version=API_VERSION,
@@ -53,6 +54,22 @@ def open_client(
         connection_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
     )
+
+
+class _NoLogin:
+    """The SDK wants a credential where none is used."""
+
+    async def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        raise ClientAuthenticationError(message=f"no login for {', '.join(scopes)}")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    async def __aenter__(self) -> _NoLogin:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is open."""
 
 
 def _policies(
