@@ -104,6 +104,14 @@ class Sku:
     """Pay as you go, Linux."""
     price_region: str | None = None
     price_as_of: str | None = None
+    quota_family: str | None = None
+    """Azure's name of the quota that its cores count against; None where it is not known."""
+    systems: tuple[str, ...] = ()
+    """Node images that AKS offers for it; the first is the usual one."""
+    nvme: str | None = None
+    """Local NVMe disks, such as `8x3.5TiB`."""
+    rdma: str | None = None
+    """InfiniBand between machines, such as `400Gb/s x8`; `yes` where the speed is not known."""
     without_gpu: Sku | None = None
     """This machine, when it has GPUs: its processor alone."""
 
@@ -196,6 +204,10 @@ def _parse(row: Mapping[str, str]) -> Sku:
         usd_per_hour=float(row["usd_per_hour"]) if row["usd_per_hour"] else None,
         price_region=row["price_region"] or None,
         price_as_of=row["price_as_of"] or None,
+        quota_family=row["quota_family"] or None,
+        systems=tuple(name for name in row["systems"].split(";") if name),
+        nvme=row["nvme"] or None,
+        rdma=row["rdma"] or None,
     )
 
 

@@ -25,6 +25,22 @@ def test_every_size_that_can_be_had_says_what_it_is() -> None:
         assert (sku.usd_per_hour is None) == (sku.price_as_of is None), sku.name
 
 
+def test_the_quota_of_a_size_is_azures_name_for_it_and_absent_where_nobody_says_it() -> None:
+    skus = load_skus()
+    assert skus["Standard_NC24ads_A100_v4"].quota_family == "StandardNCADSA100v4Family"
+    assert skus["Standard_NC24lds_xl_RTXPRO6000BSE_v6"].quota_family is None
+    for sku in skus.values():
+        gone = sku.retired(TODAY) or sku.status is SkuStatus.UNLISTED
+        assert gone or sku.quota_family or "lds_" in sku.name, sku.name
+
+
+def test_a_size_says_its_node_images_its_disks_and_its_network() -> None:
+    h100 = load_skus()["Standard_ND96isr_H100_v5"]
+    assert (h100.systems, h100.nvme, h100.rdma) == (("ubuntu", "azurelinux3"), "8x3.5TiB", "400Gb/s x8")
+    assert load_skus()["Standard_ND128isr_GB300_v6"].systems == ("ubuntu",)
+    assert load_skus()["Standard_NC4as_T4_v3"].rdma is None
+
+
 def test_sizes_come_in_the_order_of_their_names() -> None:
     assert list(load_skus()) == sorted(load_skus())
 

@@ -1,0 +1,79 @@
+"""An error as Azure wrote it, and the pattern of one kind of error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kairay.nodes.interface import RefusalKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """An error as Azure wrote it."""
+
+    code: str
+    text: str = ""
+    details: tuple[Complaint, ...] = ()
+    status: int | None = None
+    """HTTP's; None: it was found in a pool's status, or there was no answer."""
+    retry_after: float | None = None
+    """Seconds, from the header."""
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any], *, default: str, status: int | None = None) -> Complaint:
+        """From JSON: `{code, message, details}`, wrapped in `error` or not."""
+        said = said.get("error") or said
+        details = said.get("details")
+        return cls(
+            code=str(said.get("code") or default),
+            text=str(said.get("message") or ""),
+            details=tuple(
+                cls.read(each, default="")
+                for each in (details if isinstance(details, list) else ())
+                if isinstance(each, dict)
+            ),
+            status=status,
+        )
+
+    def inside_out(self) -> Iterator[Complaint]:
+        """The details before what wraps them."""
+        for each in self.details:
+            yield from each.inside_out()
+        yield self
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Its code and those that its text quotes: `Code="AllocationFailed"`."""
+        return (self.code, *re.findall(r"\bcode\W{1,4}(\w+)", self.text, re.IGNORECASE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One kind of error: it fits when every pattern that it gives is found."""
+
+    kind: RefusalKind
+    code: str = ""
+    """Regular expression for the whole code."""
+    text: str = ""
+    """Regular expression somewhere in the text, whatever the case."""
+    status: str = ""
+    """Regular expression for the whole HTTP status."""
+    avoid: float = 0.0
+    """Seconds until the offer is worth another try."""
+    avoid_spot: float | None = None
+    """The same for spot machines, where it differs."""
+    retry: float = 0.0
+    """Seconds until the same call is, where no header says."""
+    message: str
+    """With the remedy; {size}, {family}, {figures}, {action}, {namespace} and {said} are filled in."""
+
+    def fits(self, complaint: Complaint) -> bool:
+        """Whether it is this error."""
+        return (
+            (not self.code or any(re.fullmatch(self.code, code) for code in complaint.codes))
+            and (not self.text or re.search(self.text, complaint.text, re.IGNORECASE | re.DOTALL) is not None)
+            and (not self.status or re.fullmatch(self.status, str(complaint.status)) is not None)
+        )

@@ -1,0 +1,30 @@
+"""From an error of Azure's to a refusal: the innermost error that the catalogue knows decides."""
+
+from __future__ import annotations
+
+from kairay.nodes.aks_catalogue import CATALOGUE, OTHERWISE
+from kairay.nodes.aks_complaint import Complaint
+from kairay.nodes.aks_facts import facts_of, first_sentence
+from kairay.nodes.interface import Offer, Refusal
+
+
+def refusal_of(complaint: Complaint, offer: Offer | None = None) -> Refusal:
+    """What an error means for the offer that it was about: the first row that fits, from the innermost error out."""
+    found, row = next(
+        ((each, row) for each in complaint.inside_out() for row in CATALOGUE if row.fits(each)),
+        (complaint, OTHERWISE),
+    )
+    facts = {
+        **facts_of(found.text),
+        "size": offer.instance_type if offer else "the size",
+        "said": first_sentence(found.text) or found.code,
+        "code": found.code,
+    }
+    spot = offer is not None and offer.spot and row.avoid_spot is not None
+    return Refusal(
+        kind=row.kind,
+        code=found.code or complaint.code,
+        message=row.message.format(**facts),
+        avoid_seconds=(row.avoid_spot or 0.0) if spot else row.avoid,
+        retry_after=row.retry if complaint.retry_after is None else complaint.retry_after,
+    )
