@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from kairay.controller.board import NodeBoard
 from kairay.controller.look import WATCHED
 from kairay.controller.observed import Observed
 from kairay.controller.reconcile import Reconciler, Tools
@@ -82,7 +83,7 @@ class Stage:
         views = {kind: LiveView(self.cluster, kind) for kind in WATCHED}
         self.reconciler = Reconciler(Tools(
             cluster=self.cluster, views=views, ray=SilentRay(), events=NoEvents(), settings=Settings(),
-            skus=load_skus(), namespace="kairay-system", now=lambda: NOW,
+            skus=load_skus(), board=NodeBoard(lambda name: None), namespace="kairay-system", now=lambda: NOW,
         ))  # fmt: skip
 
     def passes(self, count: int = 1) -> None:

@@ -16,23 +16,27 @@ from typing import Any
 
 import aiohttp
 
+from kairay.controller.board import NodeBoard
 from kairay.controller.events import Events
 from kairay.controller.http import Health, serve_http
+from kairay.controller.keeper import NodeKeeper, NodeTools
 from kairay.controller.leader import Elector
 from kairay.controller.log import Log
 from kairay.controller.look import WATCHED
 from kairay.controller.metrics import Metrics
+from kairay.controller.providers import Provided, open_provider
 from kairay.controller.queue import WorkQueue
 from kairay.controller.ray_api import RayHttp
 from kairay.controller.reconcile import Reconciler, Tools
 from kairay.controller.settings import Settings, describe
-from kairay.controller.triggers import TRIMS, WorkspaceName, concerned
+from kairay.controller.triggers import TRIMS, WorkspaceName, concerned, concerns_nodes
 from kairay.errors import KairayError, TransientError
 from kairay.kube.cache import Cache
 from kairay.kube.client import Client
 from kairay.kube.connect import connect
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import NODE, POD, WORKSPACE, Kind, Manifest
+from kairay.nodes.actions import ScalingSettings
 from kairay.objects.metadata import WORKSPACE_LABEL
 from kairay.skus import load_skus
 
@@ -57,12 +61,16 @@ async def run(settings: Settings, options: Options, log: Log) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics()
-    async with Client(connect()) as cluster, aiohttp.ClientSession(trust_env=False) as session:
+    async with (
+        Client(connect()) as cluster,
+        aiohttp.ClientSession(trust_env=False) as session,
+        open_provider(settings, os.environ, cluster) as provided,
+    ):
         elector = Elector(
             cluster=cluster, namespace=options.namespace,
             identity=f"{socket.gethostname()}_{os.getpid()}", now=time.monotonic,
         )  # fmt: skip
-        controller = Controller(settings, options.namespace, cluster, session, metrics, log)
+        controller = Controller(settings, options.namespace, cluster, session, metrics, log, provided)
         health = Health(alive=controller.is_alive, ready=controller.is_ready, registry=metrics.registry)
         http = await serve_http(health, host=options.http_host, port=options.http_port)
         log.info("started", **describe(settings))
@@ -106,17 +114,25 @@ class Controller:
 
     def __init__(
         self, settings: Settings, namespace: str, cluster: Cluster, session: aiohttp.ClientSession,
-        metrics: Metrics, log: Log,
+        metrics: Metrics, log: Log, provided: Provided | None = None,
     ) -> None:  # fmt: skip
         self._metrics, self._log = metrics, log
         self._queue: WorkQueue[WorkspaceName] = WorkQueue(random.random)
         self.caches = {kind: self._cache(cluster, kind, settings) for kind in WATCHED}
         self._beat: float | None = None
+        board = NodeBoard(self._queue.add)
         events = Events(cluster, _now, lambda error: log.fault("event lost", message=error.message))
         self._reconciler = Reconciler(Tools(
             cluster=cluster, views=self.caches, ray=RayHttp(session), events=events, settings=settings,
-            skus=load_skus(), namespace=namespace, now=_now,
+            skus=load_skus(), board=board, namespace=namespace, now=_now,
         ))  # fmt: skip
+        self._keeper = None if provided is None else NodeKeeper(NodeTools(
+            provider=provided.provider, provider_name=provided.name, cluster=cluster, views=self.caches, board=board,
+            skus=load_skus(), scaling=ScalingSettings(idle_seconds=settings.nodes.idle_seconds),
+            namespace=namespace, now=_now, log=log, metrics=metrics,
+        ))  # fmt: skip
+        if self._keeper is not None:
+            board.asked = self._keeper.wake
 
     def is_alive(self) -> bool:
         """The event loop has turned lately, or waits for its turn to lead."""
@@ -137,6 +153,8 @@ class Controller:
             self._log.info("synced", workspaces=len(list(self.caches[WORKSPACE].all())))
             for _ in range(WORKERS):
                 tasks.create_task(self._work())
+            if self._keeper is not None:
+                tasks.create_task(self._keeper.run())
 
     def _cache(self, cluster: Cluster, kind: Kind, settings: Settings) -> Cache:
         labels = {WORKSPACE_LABEL: None} if kind == POD else None
@@ -150,6 +168,8 @@ class Controller:
         for name in concerned(kind, old, new, self.caches[WORKSPACE].all):
             self._queue.add(name)
         self._metrics.waiting.set(len(self._queue))
+        if self._keeper is not None and concerns_nodes(kind, old, new):
+            self._keeper.wake()
 
     async def _work(self) -> None:
         while True:

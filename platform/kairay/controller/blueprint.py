@@ -1,4 +1,4 @@
-"""The plan of a Workspace on the nodes that are there, and what its Ray pods get of them. Pure."""
+"""The plan of a Workspace on the nodes that are there or that may come, and what its Ray pods get of them. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.groups import draw_group
 from kairay.controller.settings import Settings
+from kairay.nodes.actions import NodeWord
 from kairay.nodes.existing import NodeView, matching, sizes_on
+from kairay.nodes.interface import GROUP_LABEL, NodeGroup
 from kairay.plan import Plan, PlanTarget, make_plan
 from kairay.presets import Preset
 from kairay.ray.pods import Placement, PodSize
@@ -27,8 +30,10 @@ class Blueprint:
 
     plan: Plan
     nodes: tuple[NodeView, ...]
-    """Nodes with the Workspace's labels."""
+    """Nodes with the Workspace's labels; where Kairay brings nodes, those of its group."""
     placement: Placement
+    group: NodeGroup | None = None
+    """The nodes that Kairay is to bring; None: it brings none."""
 
     @property
     def sku(self) -> Sku:
@@ -55,37 +60,45 @@ def draw_blueprint(
     skus: Mapping[str, Sku],
     settings: Settings,
     today: date,
+    pinned: str | None = None,
 ) -> Blueprint:
     """Plan for the sizes of the nodes with the Workspace's labels; for every known size where there are none.
 
-    A size that was asked for and that none of them has is planned all the same: it may join later.
+    A size that was asked for and that none of them has is planned all the same: it may join later. Where Kairay brings
+    the nodes every size is weighed, and `pinned`, which was chosen before, is kept while it fits: a price that changes
+    must not move a service.
     """
     selector = workspace.resource.label_selector
-    found = matching(nodes, selector)
+    found = () if settings.nodes.come else matching(nodes, selector)
     sizes = sizes_on(found, skus)
     asked = workspace.resource.instance_type
     usable = sizes if sizes and (asked is None or find_sku(asked, sizes) is not None) else skus
     plan = make_plan(workspace, preset, skus=usable, machine=None, target=PlanTarget.CLUSTER, now=today)
+    if settings.nodes.come and pinned is not None:
+        plan = _keep_choice(plan, pinned)
+    group = draw_group(workspace, plan, settings) if settings.nodes.come and not plan.problems else None
+    if group is not None:
+        found = tuple(node for node in nodes if node.labels.get(GROUP_LABEL) == group.name)
     if settings.advertised_gpus and not plan.problems:
         plan = _on_processors(plan, workspace, preset, settings, today)
     if plan.serving is not None and settings.idle_seconds is not None and not _says_idle(workspace):
         plan = replace(plan, serving=replace(plan.serving, idle_seconds=settings.idle_seconds))
-    placement = Placement(
-        labels=selector.match_labels,
-        any_of=tuple((each.key, each.values) for each in selector.match_expressions),
-        spot=workspace.resource.spot,
-    )
-    return Blueprint(plan=plan, nodes=found, placement=placement)
+    return Blueprint(plan=plan, nodes=found, placement=_placement(workspace, group), group=group)
 
 
-def resource_condition(workspace: Workspace, blueprint: Blueprint) -> Condition:
-    """ResourceReady: the plan works, and nodes that can hold one worker are there."""
+def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWord | None = None) -> Condition:
+    """ResourceReady: the plan works, and nodes that can hold one worker are there or come when they are wanted.
+
+    `word` is what the keeper of nodes says of the Workspace's group.
+    """
     plan, nodes = blueprint.plan, blueprint.nodes
     if plan.problems:
         return _not_ready(Reason.CANNOT_BE_PLANNED, " ".join(plan.problems))
-    wanted = _selector_text(workspace)
     gpus = max(1, _gpus_per_pod(plan, blueprint.sku))
     need = f"{gpus} × {blueprint.sku.gpu} ({blueprint.sku.name})"
+    if blueprint.group is not None:
+        return _nodes_that_come(nodes, need, gpus, word)
+    wanted = _selector_text(workspace)
     if not nodes:
         return _not_ready(
             Reason.NODES_MISSING,
@@ -104,11 +117,43 @@ def resource_condition(workspace: Workspace, blueprint: Blueprint) -> Condition:
             f"node {best.name} advertises {best.gpus} nvidia.com/gpu, {need} is needed; check its device plugin",
         )
     count = sum(node.gpus >= gpus for node in ready)
-    return Condition(
-        type=Type.RESOURCE_READY,
-        status=True,
-        reason=Reason.NODES_READY,
-        message=f"{count} node(s) with the labels {wanted} have room for {need}",
+    return _ready(Reason.NODES_READY, f"{count} node(s) with the labels {wanted} have room for {need}")
+
+
+def _nodes_that_come(nodes: tuple[NodeView, ...], need: str, gpus: int, word: NodeWord | None) -> Condition:
+    if word is not None:
+        return _not_ready(word.refusal or Reason.NODES_COMING, word.message)
+    count = sum(node.ready and node.gpus >= gpus for node in nodes)
+    if count:
+        return _ready(Reason.NODES_READY, f"{count} node(s) of the Workspace's pool have room for {need}")
+    return _ready(Reason.NODES_ON_DEMAND, f"no node now; the first worker brings one with {need}")
+
+
+def _keep_choice(plan: Plan, pinned: str) -> Plan:
+    chosen = next((each for each in plan.candidates if each.sku.name == pinned and each.fits), None)
+    if plan.problems or plan.asked_for is not None or chosen is None or chosen.chosen:
+        return plan
+    kept = replace(chosen, chosen=True, reason="chosen before, and still fits")
+    others = [replace(each, chosen=False) for each in plan.candidates]
+    return replace(
+        plan,
+        candidates=tuple(kept if each.sku.name == pinned else each for each in others),
+        chosen=kept,
+        tuning=kept.tuning,
+        serving=kept.serving,
+        usd_per_hour=kept.usd_per_hour,
+    )
+
+
+def _placement(workspace: Workspace, group: NodeGroup | None) -> Placement:
+    selector = workspace.resource.label_selector
+    labels = dict(selector.match_labels)
+    if group is not None:
+        labels[GROUP_LABEL] = group.name
+    return Placement(
+        labels=labels,
+        any_of=tuple((each.key, each.values) for each in selector.match_expressions),
+        spot=workspace.resource.spot,
     )
 
 
@@ -144,5 +189,9 @@ def _selector_text(workspace: Workspace) -> str:
     return " ".join(pairs)
 
 
-def _not_ready(reason: Reason, message: str) -> Condition:
+def _ready(reason: Reason, message: str) -> Condition:
+    return Condition(type=Type.RESOURCE_READY, status=True, reason=reason, message=message)
+
+
+def _not_ready(reason: str, message: str) -> Condition:
     return Condition(type=Type.RESOURCE_READY, status=False, reason=reason, message=message)

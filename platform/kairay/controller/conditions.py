@@ -22,12 +22,15 @@ class Type(StrEnum):
 
 
 class Reason(StrEnum):
-    """Every reason that a condition may have; those of a failed job's own word come from the error tree."""
+    """Every reason that a condition may have; those of a failed job's own word come from the error
+    tree, those of a provider that refuses nodes from RefusalKind."""
 
     NODES_READY = "NodesReady"
     NODES_MISSING = "NodesMissing"
     NODES_NOT_READY = "NodesNotReady"
     GPUS_MISSING = "GpusMissing"
+    NODES_COMING = "NodesComing"
+    NODES_ON_DEMAND = "NodesOnDemand"
     CANNOT_BE_PLANNED = "CannotBePlanned"
     INVALID = "InvalidInput"
     NAME_TAKEN = "NameTaken"

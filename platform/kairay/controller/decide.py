@@ -21,6 +21,8 @@ from kairay.controller.tuning import RETRY, TuningDecision, decide_tuning, serve
 from kairay.errors import InputError
 from kairay.kube.objects import RAY_SERVICE, Key, Manifest, key_of
 from kairay.names import api_keys_name
+from kairay.nodes.actions import NodeWord
+from kairay.nodes.interface import NodeGroup
 from kairay.objects.metadata import Owner
 from kairay.objects.networkpolicy import network_policy
 from kairay.presets import find_preset
@@ -48,6 +50,8 @@ class Decision:
     waits_for_result: bool = False
     running: str | None = None
     """RayJob whose progress is wanted."""
+    group: NodeGroup | None = None
+    """Nodes that its workers want, where Kairay brings them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,8 @@ class World:
     settings: Settings
     skus: Mapping[str, Sku]
     controller_namespace: str
+    words: Mapping[str, NodeWord] = field(default_factory=dict)
+    """By group of nodes: what its Workspaces wait for."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -72,13 +78,16 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     blueprint = draw_blueprint(
         workspace, find_preset(spec.preset.name), nodes=seen.nodes, skus=world.skus,
         settings=world.settings, today=world.now.date(),
+        pinned=(seen.status.get("plan") or {}).get("instanceType"),
     )  # fmt: skip
-    resources = resource_condition(workspace, blueprint)
+    word = None if blueprint.group is None else world.words.get(blueprint.group.name)
+    resources = resource_condition(workspace, blueprint, word)
     if blueprint.plan.problems:
         return _unplanned(seen, world, resources)
     if workspace.tuning is None:
         serving = decide_serving(workspace, owner, blueprint, seen, world.settings, tuned=None)
-        return _inference(workspace, owner, seen, world, blueprint, resources, serving)
+        wanted = _inference(workspace, owner, seen, world, blueprint, resources, serving)
+        return replace(wanted, group=blueprint.group)
     record = take_up(
         TuningRecord.parse(seen.status),
         revision=revision(workspace, seen.config_text),
@@ -86,7 +95,7 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     )
     tuning = decide_tuning(workspace, owner, blueprint, record, seen, world.settings)
     serving = _serve_tuned(workspace, owner, blueprint, seen, world, tuning)
-    return _tuning(owner, seen, world, blueprint, resources, tuning, serving)
+    return replace(_tuning(owner, seen, world, blueprint, resources, tuning, serving), group=blueprint.group)
 
 
 def refuse(seen: Observed, error: InputError, world: World) -> Decision:

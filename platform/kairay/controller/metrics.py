@@ -17,6 +17,8 @@ class Metrics:
     waiting: Gauge = field(init=False)
     leading: Gauge = field(init=False)
     workspaces: Gauge = field(init=False)
+    provider_calls: Counter = field(init=False)
+    pool_nodes: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         self.passes = Counter(
@@ -28,3 +30,11 @@ class Metrics:
         )
         self.leading = Gauge("kairay_leading", "1 on the controller that writes.", registry=self.registry)
         self.workspaces = Gauge("kairay_workspaces", "Workspaces that there are.", registry=self.registry)
+        self.provider_calls = Counter(
+            "kairay_node_writes_total", "Writes to the provider of nodes.", ["action", "outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.pool_nodes = Gauge(
+            "kairay_pool_nodes", "Nodes that a pool of ours should have.", ["pool", "instance_type", "spot"],
+            registry=self.registry,
+        )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kairay.controller.board import NodeBoard
 from kairay.controller.decide import Decision, World, decide, owner_of, refuse
 from kairay.controller.events import Recorder
 from kairay.controller.look import Views, look
@@ -52,6 +53,7 @@ class Tools:
     events: Recorder
     settings: Settings
     skus: Mapping[str, Sku]
+    board: NodeBoard
     namespace: str
     """The controller's own."""
     now: Callable[[], datetime]
@@ -69,11 +71,13 @@ class Reconciler:
         found = self._newest(namespace, name)
         if found is None or "deletionTimestamp" in found["metadata"]:
             self._written.pop((namespace, name), None)
+            self._tools.board.want((namespace, name), None)
             return None
         tools = self._tools
         world = World(
-            settings=tools.settings, skus=tools.skus, controller_namespace=tools.namespace, now=tools.now()
-        )
+            settings=tools.settings, skus=tools.skus, controller_namespace=tools.namespace,
+            words=tools.board.words, now=tools.now(),
+        )  # fmt: skip
         seen = Observed(workspace=found)
         try:
             workspace = parse_workspace(found)
@@ -82,6 +86,7 @@ class Reconciler:
             waits = await self._apply(seen, decision)
         except InputError as error:
             decision, waits = refuse(seen, error, world), False
+        tools.board.want((namespace, name), decision.group)
         await self._report(seen, decision)
         if waits or decision.waits_for_result:
             return WAIT_SECONDS

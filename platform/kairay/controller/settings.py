@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from kairay import __version__
 from kairay.errors import InputError
+from kairay.nodes.groups import Sharing
 from kairay.quantities import parse_bytes
 from kairay.ray.cluster_places import PodSettings
 from kairay.ray.pods import PodSize
@@ -19,6 +21,31 @@ _IMAGE = RayImage(name=f"ghcr.io/kairay/ray:{__version__}", ray_version=RAY_VERS
 _HEAD = PodSize(cpus=1, memory=2 * _GIB, most_cpus=2, most_memory=4 * _GIB)
 
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+
+class Provider(StrEnum):
+    """Where GPU nodes come from."""
+
+    EXISTING = "existing"
+    """They are there; nothing is ever made or removed."""
+    AKS = "aks"
+    KARPENTER = "karpenter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """GPU nodes; what a provider itself needs to know it reads from variables of its own."""
+
+    provider: Provider = Provider.EXISTING
+    idle_seconds: float = 120.0
+    """A node without work stays so long, so that the next job finds it."""
+    sharing: Sharing = Sharing.NAMESPACE
+
+    @property
+    def come(self) -> bool:
+        """Kairay brings them."""
+        return self.provider is not Provider.EXISTING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +73,7 @@ class Settings:
     """Watched; none: all."""
     attempts: int = 3
     """Of one revision whose head was lost."""
+    nodes: NodeSettings = NodeSettings()
 
     @property
     def pods(self) -> PodSettings:
@@ -83,6 +111,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         idle_seconds=get("KAIRAY_IDLE_SECONDS", float, default.idle_seconds),
         namespaces=get("KAIRAY_NAMESPACES", _words, default.namespaces),
         attempts=get("KAIRAY_ATTEMPTS", int, default.attempts),
+        nodes=NodeSettings(
+            provider=get("KAIRAY_NODES_PROVIDER", _word(Provider), default.nodes.provider),
+            idle_seconds=get("KAIRAY_NODES_IDLE_SECONDS", float, default.nodes.idle_seconds),
+            sharing=get("KAIRAY_NODES_SHARING", _word(Sharing), default.nodes.sharing),
+        ),
     )
 
 
@@ -98,6 +131,16 @@ def _pair(text: str) -> tuple[float, int]:
     if not slash:
         raise ValueError("write cpus/memory, such as 1/2Gi")
     return float(cpus), parse_bytes(memory)
+
+
+def _word(words: type[E]) -> Callable[[str], E]:
+    def parse(text: str) -> E:
+        try:
+            return words(text)
+        except ValueError as error:
+            raise ValueError(f"write {' or '.join(words)}") from error
+
+    return parse
 
 
 def _flag(text: str) -> bool:
@@ -119,4 +162,5 @@ def describe(settings: Settings) -> dict[str, Any]:
         "image": settings.image.name,
         "rayVersion": settings.image.ray_version,
         "namespaces": list(settings.namespaces) or "all",
+        "nodes": str(settings.nodes.provider),
     }

@@ -21,7 +21,8 @@ from kairay.kube.objects import (
     Trim,
     drop_bookkeeping,
 )
-from kairay.nodes.existing import view_node
+from kairay.nodes.demand import view_group_node, view_worker
+from kairay.nodes.existing import GPU, view_node
 from kairay.objects.metadata import WORKSPACE_LABEL
 from kairay.ray.serve_config import CONFIG_KEY as INFERENCE_KEY
 from kairay.ray.train_job import CONFIG_KEY as TRAINING_KEY
@@ -52,6 +53,12 @@ def concerned(
             _name(each) for each in all_of() if _names_config(each, metadata["namespace"], metadata["name"])
         }
     return found
+
+
+def concerns_nodes(kind: Kind, old: Manifest | None, new: Manifest | None) -> bool:
+    """A worker pod or a node of a group is not as it was."""
+    view = {POD: view_worker, NODE: view_group_node}.get(kind)
+    return view is not None and (old and view(old)) != (new and view(new))
 
 
 def _labelled(*versions: Manifest | None) -> Iterator[WorkspaceName]:
@@ -108,9 +115,20 @@ def _trim_config_map(manifest: Manifest) -> Manifest:
 
 
 def _trim_pod(manifest: Manifest) -> Manifest:
-    status = manifest.get("status") or {}
+    status, spec = manifest.get("status") or {}, manifest.get("spec") or {}
     keys = ("phase", "podIP", "conditions", "initContainerStatuses", "containerStatuses")
-    return _bare(manifest, status={key: status[key] for key in keys if key in status})
+    placed = {key: spec[key] for key in ("nodeName", "nodeSelector") if key in spec}
+    limits = [{"resources": {"limits": _gpu_limits(each)}} for each in spec.get("containers", ())]
+    return _bare(
+        manifest,
+        spec={**placed, "containers": limits},
+        status={key: status[key] for key in keys if key in status},
+    )
+
+
+def _gpu_limits(container: Mapping[str, Any]) -> dict[str, str]:
+    limits = (container.get("resources") or {}).get("limits") or {}
+    return {GPU: limits[GPU]} if GPU in limits else {}
 
 
 def _trim_node(manifest: Manifest) -> Manifest:
@@ -118,9 +136,9 @@ def _trim_node(manifest: Manifest) -> Manifest:
     kept = {
         "allocatable": status.get("allocatable") or {},
         "conditions": [
-            {"type": each["type"], "status": each["status"]}
+            {key: each[key] for key in ("type", "status", "reason", "message") if key in each}
             for each in status.get("conditions", ())
-            if each["type"] == "Ready"
+            if each["status"] == "True"
         ],
     }
     unschedulable = bool((manifest.get("spec") or {}).get("unschedulable"))

@@ -63,11 +63,14 @@ class Client:
         *,
         namespace: str | None = None,
         labels: Labels | None = None,
+        fields: Mapping[str, str] | None = None,
         trim: Trim | None = None,
     ) -> tuple[list[Manifest], str]:
         """See Cluster."""
         found: list[Manifest] = []
         query = {"limit": str(_PAGE), **_selector(labels)}
+        if fields:
+            query["fieldSelector"] = ",".join(f"{path}={value}" for path, value in sorted(fields.items()))
         while True:
             page = await self._call("GET", kind.path(namespace or ""), about=kind.plural, query=query)
             for item in page["items"]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -96,6 +96,7 @@ class FakeCluster:
         *,
         namespace: str | None = None,
         labels: Labels | None = None,
+        fields: Mapping[str, str] | None = None,
         trim: Trim | None = None,
     ) -> tuple[list[Manifest], str]:
         """See Cluster."""
@@ -103,7 +104,9 @@ class FakeCluster:
         found = [
             item
             for item in self.all(kind)
-            if selects(labels, item) and namespace in (None, item["metadata"].get("namespace", ""))
+            if selects(labels, item)
+            and namespace in (None, item["metadata"].get("namespace", ""))
+            and all(_at(item, path) == value for path, value in (fields or {}).items())
         ]
         return [trim(item) for item in found] if trim else found, str(self.history.version)
 
@@ -265,3 +268,11 @@ def _check(key: Key, manifest: Manifest, old: Manifest | None) -> None:
         version and (old is None or version_of(old) != version)
     ):
         raise ConflictError(f"{key} changed since it was read; read it again", retry_after=1.0)
+
+
+def _at(manifest: Manifest, path: str) -> Any:
+    """What a dotted path leads to; empty where it leads nowhere, as the API server sees it."""
+    found: Any = manifest
+    for part in path.split("."):
+        found = (found or {}).get(part)
+    return found or ""

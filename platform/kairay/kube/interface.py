@@ -50,11 +50,13 @@ class Cluster(Protocol):
         *,
         namespace: str | None = None,
         labels: Labels | None = None,
+        fields: Mapping[str, str] | None = None,
         trim: Trim | None = None,
     ) -> tuple[list[Manifest], str]:
         """All objects (None: of all namespaces) and the resourceVersion to watch from.
 
-        Each has apiVersion and kind. `trim` is applied to each page as it comes, so a long list needs little memory.
+        Each has apiVersion and kind. `fields` are those that the kind can be selected by: `spec.nodeName` of pods.
+        `trim` is applied to each page as it comes, so a long list needs little memory.
         """
 
     async def apply(self, manifest: Manifest) -> Manifest:

@@ -1,0 +1,49 @@
+"""Where passes over Workspaces and the keeper of nodes leave word for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kairay.controller.triggers import WorkspaceName
+from kairay.nodes.actions import NodeWord
+from kairay.nodes.groups import merge_groups
+from kairay.nodes.interface import NodeGroup
+
+
+class NodeBoard:
+    """What Workspaces want of nodes, and what is said of their nodes; in memory, since a pass over each tells it anew.
+
+    `told` is called with a Workspace whose sentence has changed, `asked` when what is wanted has.
+    """
+
+    def __init__(self, told: Callable[[WorkspaceName], None]) -> None:
+        self._told = told
+        self.asked: Callable[[], None] = lambda: None
+        self._wants: dict[WorkspaceName, NodeGroup] = {}
+        self._words: Mapping[str, NodeWord] = {}
+
+    def want(self, name: WorkspaceName, group: NodeGroup | None) -> None:
+        """The nodes of a Workspace; None: it wants none, or is gone."""
+        if self._wants.get(name) == group:
+            return
+        if group is None:
+            del self._wants[name]
+        else:
+            self._wants[name] = group
+        self.asked()
+
+    def groups(self) -> dict[str, NodeGroup]:
+        """What all of them want, one of each name."""
+        return merge_groups(self._wants[name] for name in sorted(self._wants))
+
+    def say(self, words: Mapping[str, NodeWord]) -> None:
+        """By group, a sentence on nodes that are waited for; groups without one are well."""
+        before, self._words = self._words, dict(words)
+        for name, group in self._wants.items():
+            if before.get(group.name) != words.get(group.name):
+                self._told(name)
+
+    @property
+    def words(self) -> Mapping[str, NodeWord]:
+        """By group, what was said last."""
+        return self._words

@@ -1,0 +1,248 @@
+"""The keeper of GPU nodes: observe pods, nodes and pools, decide, apply, and leave word on the board.
+
+One pass follows each change of a worker pod or of a node, and whenever a decision asks for it. What is remembered is in
+a ConfigMap before anything is done, so a controller that dies in the middle of a pass loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from kairay.controller.board import NodeBoard
+from kairay.controller.log import Log
+from kairay.controller.look import Views
+from kairay.controller.metrics import Metrics
+from kairay.errors import InputError, KairayError, TransientError
+from kairay.kube.interface import Cluster
+from kairay.kube.objects import CONFIG_MAP, NODE, POD, Key, Manifest, uid_of
+from kairay.nodes.actions import (
+    CordonNode,
+    DeletePool,
+    EnsurePool,
+    NodeAction,
+    NodesView,
+    NodeWord,
+    RemoveNodes,
+    ScalePool,
+    ScalingSettings,
+    UncordonNode,
+)
+from kairay.nodes.demand import WorkerPod, view_group_node, view_worker
+from kairay.nodes.interface import GroupNode, NodeGroup, NodeProvider, Offer, Refusal, RefusedError
+from kairay.nodes.remembered import Remembered
+from kairay.nodes.scaling import decide_nodes, refused
+from kairay.skus import Sku, find_sku
+
+MEMORY: Final = "kairay-nodes"
+"""The ConfigMap, in the controller's namespace."""
+_MEMORY_KEY = "memory.json"
+_BREATH = 0.5
+"""Seconds between two passes at the least: changes come in bunches."""
+_IDLE = 60.0
+"""Seconds until a look though nothing has changed: somebody may have changed a pool."""
+_AFTER_FAILURE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeTools:
+    """Everything that a pass over nodes talks to."""
+
+    provider: NodeProvider
+    provider_name: str
+    """In sentences: `Azure`."""
+    cluster: Cluster
+    views: Views
+    board: NodeBoard
+    skus: Mapping[str, Sku]
+    scaling: ScalingSettings
+    namespace: str
+    """The controller's own."""
+    now: Callable[[], datetime]
+    log: Log
+    metrics: Metrics
+
+
+class NodeKeeper:
+    """Brings nodes for worker pods that wait, and removes those that nobody needs."""
+
+    def __init__(self, tools: NodeTools) -> None:
+        self._tools = tools
+        self._memory = Remembered()
+        self._awake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something has changed: look soon."""
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Until cancelled. The API server's faults and the provider's are waited out."""
+        self._memory = await self._recall()
+        while True:
+            self._awake.clear()
+            wait = await self._pass_safely()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._awake.wait()
+            await asyncio.sleep(_BREATH)
+
+    async def look_once(self) -> float:
+        """One pass; seconds until the next. RefusedError and the API client's errors."""
+        tools, now = self._tools, self._tools.now()
+        view = await self._observe()
+        decision = decide_nodes(view, self._memory, tools.scaling, now)
+        await self._remember(decision.memory)
+        tools.board.say(decision.words)
+        for action in decision.actions:
+            await self._do(action)
+        self._measure(view)
+        return _IDLE if decision.again is None else max(0.0, (decision.again - now).total_seconds())
+
+    async def _pass_safely(self) -> float:
+        tools = self._tools
+        try:
+            return await self.look_once()
+        except RefusedError as error:
+            tools.log.fault("nodes not looked at", reason=error.reason, message=error.message)
+            self._say_everywhere(error.refusal)
+            return max(_AFTER_FAILURE, error.refusal.retry_after)
+        except KairayError as error:
+            tools.log.fault("nodes not looked at", reason=error.reason, message=error.message)
+            return error.retry_after if isinstance(error, TransientError) else _AFTER_FAILURE
+        except Exception as error:  # noqa: BLE001  a surprise here must not end passes over Workspaces
+            tools.log.fault("pass over nodes crashed", error=repr(error))
+            return _AFTER_FAILURE
+
+    async def _observe(self) -> NodesView:
+        tools = self._tools
+        pods = tuple(pod for each in tools.views[POD].all() if (pod := view_worker(each)) is not None)
+        nodes = tuple(node for each in tools.views[NODE].all() if (node := view_group_node(each)) is not None)
+        groups = tools.board.groups()
+        return NodesView(
+            groups=groups,
+            pods=pods,
+            pools=await tools.provider.pools(),
+            nodes=nodes,
+            quotas=await tools.provider.quota(_offers_wanted(groups, pods)),
+            prices=self._prices(groups.values()),
+            in_use=await self._in_use(nodes, pods),
+            provider=tools.provider_name,
+        )
+
+    async def _in_use(self, nodes: Iterable[GroupNode], pods: Iterable[WorkerPod]) -> frozenset[str]:
+        """Nodes without a worker of ours that other people's pods are on; asked of the API server, node by node."""
+        busy = {pod.node for pod in pods if pod.holds}
+        idle = [node.name for node in nodes if node.name not in busy]
+        found = []
+        for name in idle:
+            on_it, _ = await self._tools.cluster.list(POD, fields={"spec.nodeName": name})
+            if any(map(_keeps_a_node, on_it)):
+                found.append(name)
+        return frozenset(found)
+
+    def _prices(self, groups: Iterable[NodeGroup]) -> dict[Offer, float | None]:
+        prices: dict[Offer, float | None] = {}
+        for offer in (offer for group in groups for offer in group.offers):
+            sku = find_sku(offer.instance_type, self._tools.skus)
+            prices[offer] = None if sku is None or offer.spot else sku.usd_per_hour
+        return prices
+
+    async def _do(self, action: NodeAction) -> None:
+        tools = self._tools
+        tools.log.info("nodes", action=type(action).__name__, on=_on(action), reason=action.reason)
+        match action:
+            case CordonNode() | UncordonNode():
+                await self._set_schedulable(action.node, schedulable=isinstance(action, UncordonNode))
+            case EnsurePool():
+                await self._call(action, tools.provider.ensure(action.spec, action.count))
+            case ScalePool():
+                await self._call(action, tools.provider.scale(action.target, action.count))
+            case RemoveNodes():
+                await self._call(action, tools.provider.remove(action.target, action.nodes))
+            case DeletePool():
+                await self._call(action, tools.provider.delete(action.target))
+
+    async def _call(
+        self, action: EnsurePool | ScalePool | RemoveNodes | DeletePool, call: Awaitable[None]
+    ) -> None:
+        tools, name = self._tools, type(action).__name__
+        try:
+            await call
+        except RefusedError as error:
+            tools.metrics.provider_calls.labels(name, str(error.refusal.kind)).inc()
+            tools.log.fault(
+                "nodes refused", action=name, on=action.pool, reason=error.reason, code=error.refusal.code,
+                message=error.message,
+            )  # fmt: skip
+            await self._remember(refused(self._memory, action, error.refusal, tools.now()))
+            self.wake()
+        else:
+            tools.metrics.provider_calls.labels(name, "done").inc()
+
+    async def _set_schedulable(self, name: str, *, schedulable: bool) -> None:
+        live = self._tools.views[NODE].get("", name)
+        if live is None:
+            return
+        spec = {} if schedulable else {"unschedulable": True}
+        await self._tools.cluster.apply({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": uid_of(live)}, "spec": spec,
+        })  # fmt: skip
+
+    async def _recall(self) -> Remembered:
+        found = await self._tools.cluster.get(self._place)
+        text = ((found or {}).get("data") or {}).get(_MEMORY_KEY)
+        try:
+            return Remembered() if text is None else Remembered.from_json(text)
+        except InputError as error:
+            self._tools.log.fault("memory of nodes dropped", message=error.message)
+            return Remembered()
+
+    async def _remember(self, memory: Remembered) -> None:
+        if memory == self._memory:
+            return
+        await self._tools.cluster.apply({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": MEMORY, "namespace": self._tools.namespace},
+            "data": {_MEMORY_KEY: memory.to_json()},
+        })  # fmt: skip
+        self._memory = memory
+
+    @property
+    def _place(self) -> Key:
+        return Key(CONFIG_MAP, self._tools.namespace, MEMORY)
+
+    def _say_everywhere(self, refusal: Refusal) -> None:
+        word = NodeWord(message=refusal.message, refusal=refusal.kind)
+        self._tools.board.say(dict.fromkeys(self._tools.board.groups(), word))
+
+    def _measure(self, view: NodesView) -> None:
+        gauge = self._tools.metrics.pool_nodes
+        gauge.clear()
+        for pool in view.pools:
+            if pool.group is not None:
+                gauge.labels(pool.name, pool.offer.instance_type, str(pool.offer.spot).lower()).set(
+                    pool.count
+                )
+
+
+def _offers_wanted(groups: Mapping[str, NodeGroup], pods: Iterable[WorkerPod]) -> list[Offer]:
+    """Of groups with a pod that waits, without repetition."""
+    names = {pod.group for pod in pods if pod.waits}
+    return sorted({offer for name in names if name in groups for offer in groups[name].offers})
+
+
+def _keeps_a_node(pod: Manifest) -> bool:
+    """Somebody's work: not a DaemonSet's, not the kubelet's own, and not at its end."""
+    metadata = pod["metadata"]
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return False
+    owners = {each.get("kind") for each in metadata.get("ownerReferences", ())}
+    return not owners & {"DaemonSet", "Node"}
+
+
+def _on(action: NodeAction) -> str:
+    return action.node if isinstance(action, CordonNode | UncordonNode) else action.pool
