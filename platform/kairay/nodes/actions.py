@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kairay.nodes.demand import WorkerPod
-from kairay.nodes.interface import GroupNode, NodeGroup, Offer, Pool, PoolSpec, Quota
+from kairay.nodes.interface import GroupNode, NodeGroup, Offer, Pool, PoolSpec, Quota, RefusalKind
 from kairay.nodes.remembered import Remembered
 
 
@@ -158,6 +158,16 @@ class ScalingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeWord:
+    """What the status of a Workspace says of its nodes."""
+
+    message: str
+    """One sentence."""
+    refusal: RefusalKind | None = None
+    """The condition's reason where something is refused or wrong; None: it only takes its time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDecision:
     """What one pass wants."""
 
@@ -165,7 +175,7 @@ class NodeDecision:
     """In the order in which they are done."""
     memory: Remembered
     """To be kept before the actions are done; it takes them for done (`refused` puts that right)."""
-    words: Mapping[str, str]
-    """By group: one sentence for the status of Workspaces that wait for it, or that something is wrong with."""
+    words: Mapping[str, NodeWord]
+    """By group: one word for the status of Workspaces that wait for it, or that something is wrong with."""
     again: datetime | None
     """When to look again though nothing has changed."""
