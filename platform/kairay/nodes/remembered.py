@@ -61,6 +61,8 @@ class PoolMemory:
     empty_since: datetime | None = None
     changed: tuple[datetime, ...] = ()
     """When somebody else set another count."""
+    bounded: bool = False
+    """`written` is an upper bound."""
     left_until: datetime | None = None
     """Left alone: somebody else changes it again and again."""
     failure: str = ""

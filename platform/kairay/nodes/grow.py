@@ -1,0 +1,187 @@
+"""The step that brings nodes: pods without a place, offers in their order, one write for all that came together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from kairay.nodes.actions import EnsurePool, NodeWord, ScalePool
+from kairay.nodes.demand import WorkerPod, fill, nodes_for
+from kairay.nodes.draft import Draft, clock
+from kairay.nodes.groups import pool_name
+from kairay.nodes.interface import NodeGroup, Offer, PoolSpec, RefusalKind
+from kairay.nodes.refusals import covers
+from kairay.nodes.remembered import GroupMemory
+
+
+def grow(draft: Draft) -> None:
+    """For every group with pods that find no place, those that wait longest first."""
+    missing = {name: draft.demand(name).missing for name in draft.view.groups}
+    oldest = {name: min(pod.created for pod in pods) for name, pods in missing.items() if pods}
+    for name in sorted(draft.view.groups, key=lambda name: (name not in oldest, oldest.get(name), name)):
+        if not _settled(draft, name, missing[name]):
+            continue
+        if missing[name] and not _held(draft, name):
+            _bring(draft, draft.view.groups[name], missing[name])
+
+
+def _settled(draft: Draft, name: str, missing: tuple[WorkerPod, ...]) -> bool:
+    """Whether no newer pod has come for a moment, so that what was applied together is one write."""
+    known, now, settings = draft.groups.get(name, GroupMemory()), draft.now, draft.settings
+    seen = tuple(sorted(pod.key for pod in missing))
+    newest = now if set(seen) - set(known.seen) else known.newest
+    since = known.settling_since or now
+    quiet = newest is None or now - newest >= timedelta(seconds=settings.settle_seconds)
+    if newest is None or not seen or quiet or now - since >= timedelta(seconds=settings.settle_limit):
+        draft.groups[name] = replace(known, settling_since=None, newest=None, seen=seen)
+        return True
+    draft.groups[name] = replace(known, settling_since=since, newest=newest, seen=seen)
+    draft.look_at(newest + timedelta(seconds=settings.settle_seconds))
+    draft.look_at(since + timedelta(seconds=settings.settle_limit))
+    return False
+
+
+def _held(draft: Draft, name: str) -> bool:
+    held = [each for each in draft.memory.held if each.group in (None, name)]
+    for each in held:
+        draft.note(name, f"{each.message}; tried again at {clock(each.until)}", each.kind)
+        draft.look_at(each.until)
+    return bool(held)
+
+
+def _bring(draft: Draft, group: NodeGroup, missing: tuple[WorkerPod, ...]) -> None:
+    gang = any(f"{pod.namespace}/{pod.workspace}" in draft.view.gangs for pod in missing)
+    for offer in group.offers:
+        count, larger = nodes_for(missing, group.gpus_per_node.get(offer.instance_type, 0))
+        if not count:
+            continue
+        share = _share(draft, group, offer, count, whole=gang)
+        if share.why is not None:
+            draft.skipped.setdefault(group.name, []).append(share.why)
+            continue
+        if not _ask(draft, group, offer, share.count):
+            return
+        missing = larger if share.count == count else _left(missing, group, offer, share.count)
+        if not missing:
+            return
+    _explain(draft, group, missing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """How many of the nodes that are wanted an offer may bring."""
+
+    count: int = 0
+    why: NodeWord | None = None
+    """Not one."""
+
+
+def _share(draft: Draft, group: NodeGroup, offer: Offer, count: int, *, whole: bool) -> _Share:
+    for entry in draft.memory.avoided:
+        if covers(entry, offer, group.name, draft.view.quotas):
+            draft.look_at(entry.until)
+            return _no(f"no {offer} until {clock(entry.until)}: {entry.message}", entry.kind)
+    if (taken := _taken_name(draft, group, offer)) is not None:
+        return _Share(why=taken)
+    quota = draft.view.quotas.get(offer)
+    if quota is None:
+        return _Share(count=count)
+    if quota.restriction:
+        return _no(f"no {offer}: {quota.restriction}", RefusalKind.RESTRICTED)
+    free = quota.limit - quota.used - draft.taken.get(quota.name, 0)
+    room = max(0, free) // max(1, quota.per_node)
+    if not room or (whole and room < count):
+        used = f"{quota.used} of {quota.limit} {quota.unit} used, {count} × {quota.per_node} more needed"
+        kind = RefusalKind.SPOT_QUOTA if offer.spot else RefusalKind.QUOTA
+        return _no(f"no {offer}: quota {quota.name} has {used}", kind)
+    return _Share(count=min(room, count))
+
+
+def _no(sentence: str, kind: RefusalKind) -> _Share:
+    return _Share(why=NodeWord(message=sentence, refusal=kind))
+
+
+def _taken_name(draft: Draft, group: NodeGroup, offer: Offer) -> NodeWord | None:
+    """Why the pool of an offer cannot be ours, or cannot be made."""
+    name = pool_name(group.name, offer)
+    live = draft.live.get(name)
+    if live is None:
+        known = draft.pools.get(name)
+        if len(draft.live) < draft.settings.pool_limit or (known is not None and draft.believed(name)):
+            return None
+        limit = f"the cluster has {len(draft.live)} pools, the limit is {draft.settings.pool_limit}"
+        return NodeWord(message=f"no pool for {offer}: {limit}", refusal=RefusalKind.LIMIT)
+    if live.group == group.name and live.offer == offer:
+        return None
+    whose = f"belongs to {live.group}" if live.group else "is somebody else's"
+    message = f"no pool for {offer}: {name} is there and {whose} ({live.offer}); it is not touched"
+    return NodeWord(message=message, refusal=RefusalKind.CONFLICT)
+
+
+def _ask(draft: Draft, group: NodeGroup, offer: Offer, count: int) -> bool:
+    """One write for `count` more nodes; False when it has to wait."""
+    name = pool_name(group.name, offer)
+    live, known = draft.ours.get(name), draft.pools.get(name)
+    if live is None and known is not None and draft.believed(name):
+        draft.look_in(draft.settings.settle_limit)
+        return False  # It was asked for a moment ago and is not listed yet.
+    why_not = draft.blocked(name)
+    if why_not is None and live is not None and live.bounds is not None:
+        return _raise(draft, group, offer, count)
+    if why_not is not None:
+        draft.note(group.name, f"{count} × {offer} wanted: {why_not}")
+        return False
+    _take(draft, offer, count)
+    plural = "pod" if count == 1 else "pods"
+    reason = f"{count} × {offer}{draft.price(offer)} for {plural} that wait"
+    if live is None:
+        draft.write(
+            EnsurePool(spec=PoolSpec(name=name, group=group, offer=offer), count=count, reason=reason)
+        )
+    else:
+        target = max(live.count, draft.joined(name) + draft.coming(live) + count)
+        draft.write(ScalePool(target=live, count=target, reason=reason))
+    return True
+
+
+def _raise(draft: Draft, group: NodeGroup, offer: Offer, count: int) -> bool:
+    """Another autoscaler decides the count: only its upper bound is ours."""
+    live = draft.ours[pool_name(group.name, offer)]
+    assert live.bounds is not None
+    wanted = draft.joined(live.name) + draft.coming(live) + count
+    if wanted > live.bounds[1]:
+        reason = f"room for {wanted} nodes in pool {live.name}, whose autoscaler decides"
+        draft.write(ScalePool(target=live, count=wanted, reason=reason))
+    draft.note(group.name, f"{count} × {offer} wanted: the autoscaler of pool {live.name} decides when")
+    return True
+
+
+def _take(draft: Draft, offer: Offer, count: int) -> None:
+    if (quota := draft.view.quotas.get(offer)) is not None:
+        draft.taken[quota.name] = draft.taken.get(quota.name, 0) + count * quota.per_node
+
+
+def _left(
+    missing: tuple[WorkerPod, ...], group: NodeGroup, offer: Offer, count: int
+) -> tuple[WorkerPod, ...]:
+    return fill(missing, group.gpus_per_node[offer.instance_type], count)
+
+
+def _explain(draft: Draft, group: NodeGroup, missing: tuple[WorkerPod, ...]) -> None:
+    """Why pods get no nodes at all, and what would help."""
+    most = max((group.gpus_per_node.get(offer.instance_type, 0) for offer in group.offers), default=0)
+    large = next((pod for pod in missing if pod.gpus > most), None)
+    if large is not None:
+        words = f"pod {large.name} asks for {large.gpus} GPUs and no size here has more than {most}"
+        draft.note(group.name, words, RefusalKind.CONSTRAINT)
+        return
+    others = draft.view.suggestions.get(group.name, ())
+    possible = [offer for offer in others if _share(draft, group, offer, 1, whole=False).why is None]
+    advice = (
+        f"{possible[0]} would do{draft.price(possible[0])}"
+        if possible
+        else "ask for more quota or allow another size"
+    )
+    last = draft.skipped[group.name][-1] if draft.skipped.get(group.name) else None
+    kind = last.refusal if last is not None else RefusalKind.INVALID
+    draft.note(group.name, f"none of its sizes can be had: {advice}", kind)

@@ -1,0 +1,104 @@
+"""The step for what goes wrong after a node was asked for: failed pools, nodes in trouble, GPUs that do not come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from kairay.nodes.actions import CordonNode, DeletePool, RemoveNodes
+from kairay.nodes.draft import Draft
+from kairay.nodes.interface import GroupNode, PoolState, RefusalKind
+from kairay.nodes.refusals import may_pass
+from kairay.nodes.remembered import GroupMemory
+
+_SPOT, _SKU = "kubernetes.azure.com/scalesetpriority", "sku"
+"""Keys of the taints that our nodes have."""
+
+
+def delete_failed(draft: Draft) -> None:
+    """A failed pool without nodes goes, so that nothing of it is billed later; it is made again when it is wanted."""
+    for pool in draft.ours.values():
+        if pool.state is not PoolState.FAILED or draft.believed(pool.name) or pool.bounds is not None:
+            continue
+        if any(node.pool == pool.name for node in draft.view.nodes):
+            continue
+        wanted = bool(draft.demand(str(pool.group)).missing)
+        if (wanted and may_pass(pool.refusal)) or draft.blocked(pool.name, put=False):
+            continue
+        draft.write(DeletePool(target=pool, reason=f"pool {pool.name} failed and is empty"))
+
+
+def close_troubled(draft: Draft) -> None:
+    """A node whose GPU or machine is going gets no new pods; it leaves when its last pod has."""
+    for node in draft.alive:
+        known = draft.nodes[node.name]
+        if node.trouble is None or node.cordoned or known.closed_at is not None:
+            continue
+        draft.actions.append(CordonNode(node=node.name, reason=node.trouble))
+        draft.nodes[node.name] = replace(known, closed_at=draft.now)
+
+
+def replace_bare(draft: Draft) -> None:
+    """A node that is ready and gets no GPUs: say why, and try once with another."""
+    bare = {node.group for node in draft.alive if not node.gpus}
+    for group in {node.group for node in draft.alive} - bare:
+        _forget_replacement(draft, group)
+    for node in draft.alive:
+        since = draft.nodes[node.name].bare_since
+        if since is None:
+            continue
+        until = since + timedelta(seconds=draft.settings.gpu_seconds)
+        draft.look_at(until)
+        if until <= draft.now:
+            _replace(draft, node)
+
+
+def plugin_trouble(daemonsets: Iterable[Mapping[str, Any]], *, spot: bool) -> str:
+    """What keeps the device plugin off our nodes, as far as DaemonSets tell; empty when nothing does."""
+    plugins = [each for each in daemonsets if _is_plugin(each)]
+    if not plugins:
+        return "the cluster has no NVIDIA device plugin DaemonSet"
+    keys = (_SKU, _SPOT) if spot else (_SKU,)
+    for key in keys:
+        if not any(_tolerates(each, key) for each in plugins):
+            return f"the DaemonSet {plugins[0]['metadata']['name']} does not tolerate the taint {key} of these nodes"
+    return ""
+
+
+def _replace(draft: Draft, node: GroupNode) -> None:
+    minutes = f"{draft.settings.gpu_seconds / 60:.0f} min"
+    causes = draft.view.plugin or (
+        "no NVIDIA device plugin DaemonSet, one that does not tolerate the node's taints, or a pool without GPU driver"
+    )
+    draft.note(
+        node.group,
+        f"node {node.name} is ready and has no GPUs after {minutes}; likely: {causes}",
+        RefusalKind.NODE,
+    )
+    pool, known = draft.ours.get(node.pool), draft.groups.get(node.group, GroupMemory())
+    if pool is None or pool.bounds is not None or known.replaced_at is not None:
+        return
+    if node.name in draft.demand(node.group).held or draft.blocked(pool.name, put=False):
+        return
+    reason = f"{node.name} got no GPUs in {minutes}; another is tried once"
+    draft.write(RemoveNodes(target=pool, nodes=(node.name,), reason=reason))
+    draft.nodes[node.name] = replace(draft.nodes[node.name], removed_at=draft.now)
+    draft.groups[node.group] = replace(known, replaced_at=draft.now)
+
+
+def _forget_replacement(draft: Draft, group: str) -> None:
+    known = draft.groups.get(group)
+    if known is not None and known.replaced_at is not None:
+        draft.groups[group] = replace(known, replaced_at=None)
+
+
+def _is_plugin(daemonset: Mapping[str, Any]) -> bool:
+    containers = daemonset["spec"]["template"]["spec"].get("containers", ())
+    return any("device-plugin" in str(each.get("image", "")) for each in containers)
+
+
+def _tolerates(daemonset: Mapping[str, Any], key: str) -> bool:
+    tolerations = daemonset["spec"]["template"]["spec"].get("tolerations", ())
+    return any(each.get("key") in (None, key) for each in tolerations)
