@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,8 @@ class Cloud:
     clock: Clock = field(default_factory=Clock)
     names: Names = field(default_factory=Names)
     timings: Timings = field(default_factory=Timings)
+    machine_name: Callable[[str, int], str] | None = None
+    """From a pool and a number; None: as AKS names its scale sets' machines."""
     faults: list[Fault] = field(default_factory=list)
     capacity: dict[str, int] = field(default_factory=dict)
     """Machines of a size that the region still has; one that is not named is ample."""
@@ -235,7 +237,7 @@ class Cloud:
     def _grow(self, pool: AgentPool, count: int, now: float) -> None:
         joins = now + self.timings.register
         for _ in range(count):
-            name = f"aks-{pool.name}-{_scale_set(pool.name)}-vmss{pool.made:06x}"
+            name = (self.machine_name or _machine_name)(pool.name, pool.made)
             pool.machines.append(Machine(name=name, joins_at=joins, gpus_at=joins + self.timings.gpus))
             pool.made += 1
 
@@ -339,6 +341,10 @@ def _clean(wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 def _kept(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {key: properties[key] for key in READ_ONLY if key in properties}
+
+
+def _machine_name(pool: str, number: int) -> str:
+    return f"aks-{pool}-{_scale_set(pool)}-vmss{number:06x}"
 
 
 def _scale_set(name: str) -> str:

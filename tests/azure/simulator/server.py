@@ -33,6 +33,7 @@ class Simulator:
         self,
         cloud: Cloud | None = None,
         *,
+        host: str = "127.0.0.1",
         port: int = 0,
         on_nodes: OnNodes | None = None,
         on_gpus: Callable[[str, tuple[str, ...]], None] | None = None,
@@ -41,9 +42,9 @@ class Simulator:
         self._on_nodes, self._on_gpus = on_nodes, on_gpus
         self._lock, self._telling = threading.RLock(), threading.Lock()
         self._ended = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        self._server = ThreadingHTTPServer((host, port), _handler(self))
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http://{host}:{self._server.server_port}"
         self.arm = Arm(cloud=self.cloud, base=self.url)
         self._threads = [threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)]
         if self.cloud.clock.speed:

@@ -1,0 +1,185 @@
+"""GPU nodes come for the work and leave after it: real pods of Ray, Azure's real SDK, a simulated Azure."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from onebox.cluster import Cluster
+from onebox.layout import NODE
+from polling import eventually
+from ray_manifests import Manifest
+from simulated_azure import simulated_azure
+from simulator import Simulator
+from workspaces import (
+    QUESTION,
+    condition,
+    leftovers,
+    message_of,
+    objects,
+    provide,
+    reason_of,
+    status,
+    workers,
+)
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900, func_only=True)]
+
+Apply = Callable[[str], str]
+Kubectl = Callable[..., str]
+IDLE_SECONDS = 10
+TUNING = """
+apiVersion: kaito.sh/v1beta1
+kind: Workspace
+metadata: {{name: tuned}}
+resource:
+  instanceType: Standard_NC4as_T4_v3
+  labelSelector: {{matchLabels: {{app: small-model}}}}
+tuning:
+  preset: {{name: smollm2-135m-instruct}}
+  method: lora
+  serve: false
+  input: {{volumeSource: {{configMap: {{name: questions}}}}}}
+  output: {{image: "{registry}/team/{repository}:0.0.1", imagePushSecret: push}}
+"""
+SERVED = """
+apiVersion: kaito.sh/v1beta1
+kind: Workspace
+metadata: {name: served}
+resource:
+  instanceType: Standard_NC64as_T4_v3
+  labelSelector: {matchLabels: {app: small-model}}
+inference:
+  preset: {name: smollm2-135m-instruct}
+  scaling: {minReplicas: 0, maxReplicas: 2, targetOngoingRequests: 1, idleSeconds: 10}
+"""
+LOAD = """
+import json, sys, threading, time, urllib.request
+url, question, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+body = json.dumps({"prompt": question}).encode()
+end = time.monotonic() + seconds
+answers = []
+
+def ask():
+    while time.monotonic() < end:
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        answers.append(json.loads(urllib.request.urlopen(request, timeout=180).read())["Result"])
+
+threads = [threading.Thread(target=ask) for _ in range(6)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(json.dumps({"answers": len(answers), "different": sorted(set(answers))}))
+"""
+
+
+@pytest.fixture
+def azure(kairay: Cluster) -> Iterator[Simulator]:
+    """The controller makes pools in it; every message is as AKS describes it."""
+    with simulated_azure(kairay, KAIRAY_NODES_IDLE_SECONDS=str(IDLE_SECONDS)) as simulator:
+        yield simulator
+        assert simulator.arm.violations == []
+
+
+def test_a_node_comes_for_a_tuning_job_and_leaves_after_it(
+    kairay: Cluster, namespace: str, azure: Simulator, apply: Apply, kubectl: Kubectl
+) -> None:
+    provide(kairay, namespace)
+    apply(TUNING.format(registry=kairay.private_registry, repository=namespace))
+    eventually(
+        "it is planned", lambda: reason_of(kairay, namespace, "tuned", "ResourceReady"),
+        lambda reason: reason == "NodesOnDemand", seconds=60,
+    )  # fmt: skip
+    assert not azure.arm.calls["PUT pool"], "nothing is paid for while the data is checked"
+
+    pod = eventually("the GPU worker's pod", lambda: workers(kairay, namespace), seconds=180)[0]
+    eventually("the pool is made", lambda: azure.arm.calls["PUT pool"] == 1, seconds=15)
+    waited = (
+        datetime.now(UTC) - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+    ).total_seconds()
+    told = eventually(
+        "status says so", lambda: message_of(kairay, namespace, "tuned", "ResourceReady"),
+        lambda text: "scaling 0→1" in text, seconds=20,
+    )  # fmt: skip
+    print(
+        f"\n{waited:.1f} s from the pod to the PUT, a whole second of it the pod's time stamp; status: {told}"
+    )
+    assert waited <= 6, "5 s, and what the time stamp cuts off"
+    assert "waiting for 1 × Standard_NC4as_T4_v3" in told
+
+    eventually(
+        "it is tuned", lambda: status(kairay, namespace, "tuned").get("tuning", {}).get("outcome"),
+        lambda outcome: outcome == "Succeeded", seconds=300,
+    )  # fmt: skip
+    eventually("the GPU has gone", lambda: not workers(kairay, namespace), seconds=90)
+    idle = time.monotonic()
+    eventually("the machine is deleted", lambda: azure.arm.calls["POST deleteMachines"] == 1, seconds=60)
+    print(
+        f"{time.monotonic() - idle:.1f} s from the last pod to deleteMachines, of which {IDLE_SECONDS} are the setting"
+    )
+    eventually("no machine is left", lambda: machines(azure), lambda left: left == 0, seconds=30)
+    assert azure.arm.calls["PUT pool"] == 1, "one write made the pool, none was needed to take its node away"
+    eventually("the node is as it was", lambda: not labels(kairay).get("kairay.dev/pool"), seconds=20)
+
+
+def test_nodes_follow_a_service_from_zero_to_two_replicas_and_back(
+    kairay: Cluster, namespace: str, azure: Simulator, apply: Apply, kubectl: Kubectl
+) -> None:
+    apply(SERVED)
+    eventually(
+        "it waits for requests", lambda: condition(kairay, namespace, "served", "WorkspaceReady"),
+        lambda verdict: verdict == "True", seconds=240,
+    )  # fmt: skip
+    assert not azure.arm.calls["PUT pool"]
+    kairay.api.apply(loader(kairay, "http://served/chat", seconds=100), namespace)
+    eventually("two replicas work", lambda: ready_workers(kairay, namespace) == 2, seconds=180)
+    assert machines(azure) == 1, "both have room on one machine with four GPUs"
+    assert azure.arm.calls["PUT pool"] == 1
+    place = f"/api/v1/namespaces/{namespace}/pods/loader"
+    eventually(
+        "the load ends", lambda: kairay.api.get(place)["status"].get("phase"),
+        lambda phase: phase in ("Succeeded", "Failed"), seconds=240,
+    )  # fmt: skip
+    said = json.loads(kairay.api.text(f"{place}/log"))
+    print(f"\n{said}")
+    assert said["answers"] >= 6
+    eventually("no replica is left", lambda: not workers(kairay, namespace), seconds=180)
+    eventually("no machine is left", lambda: machines(azure), lambda left: left == 0, seconds=90)
+    assert azure.arm.calls["POST deleteMachines"] == 1
+    kubectl("-n", namespace, "delete", "workspace", "served")
+    eventually("all is gone", lambda: leftovers(kairay, namespace), lambda found: not found, seconds=120)
+    assert not objects(kairay, namespace, "rayservices")
+
+
+def machines(azure: Simulator) -> int:
+    """Of pools that are not the system's."""
+    return sum(len(pool.machines) for name, pool in azure.cloud.pools.items() if name != "system")
+
+
+def labels(cluster: Cluster) -> dict[str, str]:
+    """Of the real node."""
+    found: dict[str, str] = cluster.api.get(f"/api/v1/nodes/{NODE}")["metadata"]["labels"]
+    return found
+
+
+def ready_workers(cluster: Cluster, namespace: str) -> int:
+    def is_ready(pod: Manifest) -> bool:
+        conditions: list[dict[str, Any]] = pod["status"].get("conditions", [])
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+    return sum(map(is_ready, workers(cluster, namespace)))
+
+
+def loader(cluster: Cluster, url: str, *, seconds: float) -> Manifest:
+    """A pod that asks with six requests at a time."""
+    command = ["python", "-c", LOAD, url, QUESTION, str(seconds)]
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "loader"},
+        "spec": {"restartPolicy": "Never", "containers": [
+            {"name": "main", "image": cluster.image, "command": command},
+        ]},
+    }  # fmt: skip
