@@ -45,10 +45,10 @@ def _waiting(draft: Draft, group: NodeGroup) -> list[str]:
     ]
     if asked or coming:
         return asked + coming
-    if draft.groups.get(group.name) and draft.groups[group.name].settling_since is not None:
-        return [
-            f"waiting for {_pods(len(demand.missing))}' nodes: asked for within {draft.settings.settle_limit:.0f} s"
-        ]
+    known = draft.groups.get(group.name)
+    if known is not None and known.settling_since is not None:
+        within = f"{draft.settings.settle_limit:.0f} s"
+        return [f"waiting for nodes for {_pods(len(demand.missing))}: asked for within {within}"]
     return _starting(draft, group)
 
 
