@@ -244,7 +244,7 @@ def test_a_pool_that_has_our_name_and_is_not_ours_is_said_and_never_adopted(grou
     world = World(group_of(A100, H100))
     world.provider.put_foreign(foreign(world.pool(A100), group=group))
     world.need("chat")
-    world.pass_time(300)
+    world.pass_time(200)
     assert {pool for _, _, pool, _ in writes(world)} == {world.pool(H100)}
     assert f"no pool for Standard_NC24ads_A100_v4: {world.pool(A100)} is there" in world.word()
 
