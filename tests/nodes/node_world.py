@@ -26,7 +26,7 @@ from kairay.nodes.actions import (
 from kairay.nodes.demand import WorkerPod
 from kairay.nodes.fake import Delays, FakeProvider
 from kairay.nodes.groups import group_name, pool_name
-from kairay.nodes.interface import GroupNode, NodeGroup, Offer, RefusedError
+from kairay.nodes.interface import GroupNode, NodeGroup, Offer, Pool, RefusedError
 from kairay.nodes.remembered import Remembered
 from kairay.nodes.scaling import decide_nodes, refused
 
@@ -104,6 +104,10 @@ class World:
     def waiting(self) -> list[WorkerPod]:
         """Pods without a node."""
         return [pod for pod in self.pods.values() if pod.waits]
+
+    def last_pools(self) -> tuple[Pool, ...]:
+        """As the provider has them."""
+        return done(self.provider.pools())
 
     def did(self, kind: type[T]) -> list[T]:
         """Actions of a kind, oldest first."""

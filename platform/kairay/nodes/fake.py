@@ -29,8 +29,8 @@ from kairay.nodes.interface import (
 class Delays:
     """Seconds from an accepted write until it shows."""
 
-    pool: float = 90.0
-    """Until the pool is at rest again."""
+    pool: float = 210.0
+    """Until the pool is at rest again: AKS waits for its machines to become nodes."""
     join: float = 180.0
     """Until a machine is a node that is ready."""
     gpus: float = 60.0
@@ -191,6 +191,10 @@ class FakeProvider:
         """Somebody else changes a pool: its count, bounds, state."""
         kept = self._kept[name]
         kept.pool = replace(kept.pool, **changes, version=self._version())  # type: ignore[arg-type]  # of Pool's own
+
+    def lose_pool(self, name: str) -> None:
+        """Somebody deletes a pool with all that is in it."""
+        del self._kept[name]
 
     def evict(self, *names: str) -> None:
         """Machines are taken back at once; the pool's count stays as it is."""

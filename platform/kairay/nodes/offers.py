@@ -51,10 +51,10 @@ def _taken_name(draft: Draft, group: NodeGroup, offer: Offer) -> NodeWord | None
     name = pool_name(group.name, offer)
     live = draft.live.get(name)
     if live is None:
-        known = draft.pools.get(name)
-        if len(draft.live) < draft.settings.pool_limit or (known is not None and draft.believed(name)):
+        count = len(draft.live.keys() | {each for each in draft.pools if draft.believed(each)} - {name})
+        if count < draft.settings.pool_limit:
             return None
-        limit = f"the cluster has {len(draft.live)} pools, the limit is {draft.settings.pool_limit}"
+        limit = f"the cluster has {count} pools, the limit is {draft.settings.pool_limit}"
         return NodeWord(message=f"no pool for {offer}: {limit}", refusal=RefusalKind.LIMIT)
     if live.group == group.name and live.offer == offer:
         return None

@@ -67,6 +67,7 @@ class PoolMemory:
     """Left alone: somebody else changes it again and again."""
     failure: str = ""
     """Version of the failed pool whose refusal is noted."""
+    failed_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
