@@ -21,7 +21,8 @@ A100, A100x2, H100 = (
 )
 SPOT = replace(A100, spot=True)
 SPOT_H100 = replace(H100, spot=True)
-SPOT_TAINT = "kubernetes.azure.com/scalesetpriority"
+SPOT_KEY = "kubernetes.azure.com/scalesetpriority"
+NO_TOLERATION = "the DaemonSet nvidia-device-plugin does not tolerate the taint {} of these nodes"
 K = RefusalKind
 
 
@@ -250,8 +251,8 @@ def plugin(*tolerated: str, image: str = "nvcr.io/nvidia/k8s-device-plugin:v0.17
     [
         ([], False, "the cluster has no NVIDIA device plugin DaemonSet"),
         ([plugin("sku", image="some/logger")], False, "the cluster has no NVIDIA device plugin DaemonSet"),
-        ([plugin()], False, "the DaemonSet nvidia-device-plugin does not tolerate the taint sku of these nodes"),
-        ([plugin("sku")], True, f"the DaemonSet nvidia-device-plugin does not tolerate the taint {SPOT_TAINT} of these nodes"),
+        ([plugin()], False, NO_TOLERATION.format("sku")),
+        ([plugin("sku")], True, NO_TOLERATION.format(SPOT_KEY)),
         ([plugin("sku")], False, ""),
         ([plugin("sku", "kubernetes.azure.com/scalesetpriority")], True, ""),
     ],

@@ -77,6 +77,8 @@ def look_at_failures(draft: Draft) -> None:
     """A pool whose last operation failed: its refusal counts once, as a refused call's would."""
     for pool in draft.ours.values():
         known = draft.pools[pool.name]
+        if pool.state is PoolState.READY and not draft.believed(pool.name):
+            draft.pools[pool.name] = known = replace(known, deleted_at=None)
         if pool.state is not PoolState.FAILED:
             draft.pools[pool.name] = replace(known, failure="", failed_since=None)
         if pool.state is not PoolState.FAILED or draft.believed(pool.name):

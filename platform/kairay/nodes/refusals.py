@@ -117,6 +117,7 @@ def _waits(memory: Remembered, pool: str, refusal: Refusal, until: datetime) -> 
 def _not_written(known: PoolMemory, action: PoolAction) -> PoolMemory:
     if isinstance(action, EnsurePool):
         return replace(known, written=None, written_at=None)
+    known = replace(known, deleted_at=None)
     bounds = action.target.bounds
     count = action.target.count if bounds is None else bounds[1]
     return replace(known, written=count, bounded=bounds is not None)
