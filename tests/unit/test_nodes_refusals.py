@@ -400,7 +400,7 @@ def test_releasing_an_incomplete_set_leaves_the_nodes_of_others() -> None:
 # -- many pools ------------------------------------------------------------------------------------------------------
 
 
-def test_at_the_limit_of_pools_the_oldest_empty_one_goes_and_the_new_one_follows() -> None:
+def test_at_the_limit_of_pools_the_oldest_empty_one_goes_so_that_there_is_always_room_for_one() -> None:
     groups = [group_of(A100, tenant=f"team-{number}") for number in range(4)]
     world = World(*groups)
     world.settings = replace(world.settings, pool_limit=3)
@@ -410,7 +410,7 @@ def test_at_the_limit_of_pools_the_oldest_empty_one_goes_and_the_new_one_follows
         world.end(f"w{number}")
     world.need("w3", group=groups[3])
     world.pass_time(5)
-    assert [each.pool for each in world.did(DeletePool)] == [world.pool(A100, groups[0])]
+    assert [each.pool for each in world.did(DeletePool)] == [world.pool(A100, each) for each in groups[:2]]
     world.pass_time(600)
     assert world.waiting() == []
 
