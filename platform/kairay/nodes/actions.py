@@ -131,6 +131,8 @@ class ScalingSettings:
     """Of AKS' 100 pools of a cluster."""
     start_seconds: float = 1200.0
     """A node that has not joined so long after its pool came to rest does not come."""
+    failed_seconds: float = 60.0
+    """A failed pool without nodes goes after so long: what came before it failed joins meanwhile."""
     gpu_seconds: float = 1200.0
     """A node that is ready gets its GPUs in this time."""
     not_ready_seconds: float = 600.0

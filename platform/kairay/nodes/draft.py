@@ -146,7 +146,9 @@ class Draft:
             written |= {"written": action.count, "bounded": False, "lost": 0}
         elif isinstance(action, RemoveNodes):
             written |= {"written": self.expected(action.target) - len(action.nodes)}
-        elif not isinstance(action, DeletePool):
+        elif isinstance(action, DeletePool):
+            written |= {"deleted_at": self.now}
+        else:
             written |= {"written": action.count, "bounded": action.target.bounds is not None, "lost": 0}
         if not isinstance(action, (RemoveNodes, DeletePool)):
             written["next_write"] = _paid(known.next_write, self.now, self.settings.pool_interval)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
-from kairay.nodes.actions import EnsurePool, NodeWord, ScalePool
+from kairay.nodes.actions import EnsurePool, ScalePool
 from kairay.nodes.demand import WorkerPod, fill, nodes_for
 from kairay.nodes.draft import Draft, clock
 from kairay.nodes.groups import pool_name
 from kairay.nodes.interface import NodeGroup, Offer, PoolSpec, RefusalKind
-from kairay.nodes.refusals import covers
+from kairay.nodes.offers import share_of
 from kairay.nodes.remembered import GroupMemory
 
 
@@ -55,7 +55,7 @@ def _bring(draft: Draft, group: NodeGroup, missing: tuple[WorkerPod, ...]) -> No
         count, larger = nodes_for(missing, group.gpus_per_node.get(offer.instance_type, 0))
         if not count:
             continue
-        share = _share(draft, group, offer, count, whole=gang)
+        share = share_of(draft, group, offer, count, whole=gang)
         if share.why is not None:
             draft.skipped.setdefault(group.name, []).append(share.why)
             continue
@@ -65,57 +65,6 @@ def _bring(draft: Draft, group: NodeGroup, missing: tuple[WorkerPod, ...]) -> No
         if not missing:
             return
     _explain(draft, group, missing)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Share:
-    """How many of the nodes that are wanted an offer may bring."""
-
-    count: int = 0
-    why: NodeWord | None = None
-    """Not one."""
-
-
-def _share(draft: Draft, group: NodeGroup, offer: Offer, count: int, *, whole: bool) -> _Share:
-    for entry in draft.memory.avoided:
-        if covers(entry, offer, group.name, draft.view.quotas):
-            draft.look_at(entry.until)
-            return _no(f"no {offer} until {clock(entry.until)}: {entry.message}", entry.kind)
-    if (taken := _taken_name(draft, group, offer)) is not None:
-        return _Share(why=taken)
-    quota = draft.view.quotas.get(offer)
-    if quota is None:
-        return _Share(count=count)
-    if quota.restriction:
-        return _no(f"no {offer}: {quota.restriction}", RefusalKind.RESTRICTED)
-    free = quota.limit - quota.used - draft.taken.get(quota.name, 0)
-    room = max(0, free) // max(1, quota.per_node)
-    if not room or (whole and room < count):
-        used = f"{quota.used} of {quota.limit} {quota.unit} used, {count} × {quota.per_node} more needed"
-        kind = RefusalKind.SPOT_QUOTA if offer.spot else RefusalKind.QUOTA
-        return _no(f"no {offer}: quota {quota.name} has {used}", kind)
-    return _Share(count=min(room, count))
-
-
-def _no(sentence: str, kind: RefusalKind) -> _Share:
-    return _Share(why=NodeWord(message=sentence, refusal=kind))
-
-
-def _taken_name(draft: Draft, group: NodeGroup, offer: Offer) -> NodeWord | None:
-    """Why the pool of an offer cannot be ours, or cannot be made."""
-    name = pool_name(group.name, offer)
-    live = draft.live.get(name)
-    if live is None:
-        known = draft.pools.get(name)
-        if len(draft.live) < draft.settings.pool_limit or (known is not None and draft.believed(name)):
-            return None
-        limit = f"the cluster has {len(draft.live)} pools, the limit is {draft.settings.pool_limit}"
-        return NodeWord(message=f"no pool for {offer}: {limit}", refusal=RefusalKind.LIMIT)
-    if live.group == group.name and live.offer == offer:
-        return None
-    whose = f"belongs to {live.group}" if live.group else "is somebody else's"
-    message = f"no pool for {offer}: {name} is there and {whose} ({live.offer}); it is not touched"
-    return NodeWord(message=message, refusal=RefusalKind.CONFLICT)
 
 
 def _ask(draft: Draft, group: NodeGroup, offer: Offer, count: int) -> bool:
@@ -176,7 +125,7 @@ def _explain(draft: Draft, group: NodeGroup, missing: tuple[WorkerPod, ...]) -> 
         draft.note(group.name, words, RefusalKind.CONSTRAINT)
         return
     others = draft.view.suggestions.get(group.name, ())
-    possible = [offer for offer in others if _share(draft, group, offer, 1, whole=False).why is None]
+    possible = [offer for offer in others if share_of(draft, group, offer, 1, whole=False).why is None]
     advice = (
         f"{possible[0]} would do{draft.price(possible[0])}"
         if possible

@@ -55,8 +55,16 @@ def look_at_nodes(draft: Draft) -> None:
 
 def look_at_pools(draft: Draft) -> None:
     """Which pools are ours, whether somebody else changes them, and whether they keep what they promise."""
-    for name in [name for name in draft.pools if name not in draft.live and not draft.believed(name)]:
-        del draft.pools[name]
+    for name in [name for name in draft.pools if name not in draft.live]:
+        known = draft.pools[name]
+        # What a refused or deleted pool has still to wait for outlives it.
+        if not draft.believed(name):
+            draft.pools[name] = PoolMemory(
+                group=known.group, next_write=known.next_write, left_until=known.left_until,
+                wait_until=known.wait_until, wait_reason=known.wait_reason,
+            )  # fmt: skip
+        if draft.pools[name] == PoolMemory(group=known.group):
+            del draft.pools[name]
     for pool in draft.ours.values():
         known = draft.pools.get(pool.name) or PoolMemory(group=str(pool.group))
         draft.pools[pool.name] = known
@@ -69,14 +77,18 @@ def look_at_failures(draft: Draft) -> None:
     """A pool whose last operation failed: its refusal counts once, as a refused call's would."""
     for pool in draft.ours.values():
         known = draft.pools[pool.name]
+        if pool.state is PoolState.READY and not draft.believed(pool.name):
+            draft.pools[pool.name] = known = replace(known, deleted_at=None)
         if pool.state is not PoolState.FAILED:
-            draft.pools[pool.name] = replace(known, failure="")
+            draft.pools[pool.name] = replace(known, failure="", failed_since=None)
         if pool.state is not PoolState.FAILED or draft.believed(pool.name):
             continue
         mark = pool.version or f"{pool.phase} {pool.count}"
         refusal = pool.refusal or _unexplained(draft, pool)
         if known.failure != mark:
-            draft.pools[pool.name] = replace(known, failure=mark)
+            draft.pools[pool.name] = replace(
+                known, failure=mark, failed_since=known.failed_since or draft.now
+            )
             draft.blame(pool, refusal)
 
 

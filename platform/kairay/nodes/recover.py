@@ -24,8 +24,12 @@ def delete_failed(draft: Draft) -> None:
             continue
         if any(node.pool == pool.name for node in draft.view.nodes):
             continue
+        until = (draft.pools[pool.name].failed_since or draft.now) + timedelta(
+            seconds=draft.settings.failed_seconds
+        )
+        draft.look_at(until)
         wanted = bool(draft.demand(str(pool.group)).missing)
-        if (wanted and may_pass(pool.refusal)) or draft.blocked(pool.name, put=False):
+        if until > draft.now or (wanted and may_pass(pool.refusal)) or draft.blocked(pool.name, put=False):
             continue
         draft.write(DeletePool(target=pool, reason=f"pool {pool.name} failed and is empty"))
 

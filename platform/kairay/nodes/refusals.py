@@ -47,10 +47,11 @@ _NUMBER: Final = re.compile(r"(?<=[A-Z])\d+")
 
 def refused(memory: Remembered, action: PoolAction, refusal: Refusal, now: datetime) -> Remembered:
     """The memory after the provider refused an action of a decision: as if it was not done, and why."""
-    known = memory.pools.get(action.pool) or PoolMemory(group=_group(action))
-    memory = replace(memory, pools={**memory.pools, action.pool: _not_written(known, action)})
+    pool = memory.pools.get(action.pool) or PoolMemory(group=_group(action))
+    memory = replace(memory, pools={**memory.pools, action.pool: _not_written(pool, action)})
     if isinstance(action, RemoveNodes):
-        back = {name: replace(memory.nodes[name], removed_at=None) for name in action.nodes}
+        known = {name: memory.nodes[name] for name in action.nodes if name in memory.nodes}
+        back = {name: replace(node, removed_at=None) for name, node in known.items()}
         memory = replace(memory, nodes={**memory.nodes, **back})
     if isinstance(action, (RemoveNodes, DeletePool)):
         seconds = refusal.retry_after or _WAITS.get(refusal.kind, _CLEAN_UP_WAIT)
@@ -116,6 +117,7 @@ def _waits(memory: Remembered, pool: str, refusal: Refusal, until: datetime) -> 
 def _not_written(known: PoolMemory, action: PoolAction) -> PoolMemory:
     if isinstance(action, EnsurePool):
         return replace(known, written=None, written_at=None)
+    known = replace(known, deleted_at=None)
     bounds = action.target.bounds
     count = action.target.count if bounds is None else bounds[1]
     return replace(known, written=count, bounded=bounds is not None)

@@ -67,6 +67,9 @@ class PoolMemory:
     """Left alone: somebody else changes it again and again."""
     failure: str = ""
     """Version of the failed pool whose refusal is noted."""
+    failed_since: datetime | None = None
+    deleted_at: datetime | None = None
+    """When we asked to delete it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

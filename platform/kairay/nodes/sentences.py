@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from kairay.nodes.actions import EnsurePool, NodeWord, ScalePool
-from kairay.nodes.draft import Draft, clock, left_alone
+from kairay.nodes.draft import Draft, left_alone
+from kairay.nodes.groups import pool_name
 from kairay.nodes.interface import NodeGroup, Pool, RefusalKind
-from kairay.nodes.refusals import covers
+from kairay.nodes.offers import share_of
 
 MOST_CHARACTERS = 700
 
@@ -18,7 +19,7 @@ def say(draft: Draft) -> dict[str, NodeWord]:
     for name in sorted({*draft.view.groups, *draft.notes}):
         group = draft.view.groups.get(name)
         waiting = _waiting(draft, group) if group is not None else []
-        skipped = draft.skipped.get(name) or (_avoided(draft, name) if waiting else [])
+        skipped = draft.skipped.get(name) or (_instead(draft, group) if waiting and group else [])
         wrong = [*draft.notes.get(name, ()), *_disputed(draft, name)]
         parts = [*waiting, *(word.message for word in (*skipped, *wrong))]
         if parts:
@@ -45,10 +46,10 @@ def _waiting(draft: Draft, group: NodeGroup) -> list[str]:
     ]
     if asked or coming:
         return asked + coming
-    if draft.groups.get(group.name) and draft.groups[group.name].settling_since is not None:
-        return [
-            f"waiting for {_pods(len(demand.missing))}' nodes: asked for within {draft.settings.settle_limit:.0f} s"
-        ]
+    known = draft.groups.get(group.name)
+    if known is not None and known.settling_since is not None:
+        within = f"{draft.settings.settle_limit:.0f} s"
+        return [f"waiting for nodes for {_pods(len(demand.missing))}: asked for within {within}"]
     return _starting(draft, group)
 
 
@@ -84,15 +85,15 @@ def _starting(draft: Draft, group: NodeGroup) -> list[str]:
     return [f"waiting for {what}{_nodes(names)} to get ready"]
 
 
-def _avoided(draft: Draft, name: str) -> list[NodeWord]:
+def _instead(draft: Draft, group: NodeGroup) -> list[NodeWord]:
     """Why another offer than the first is on its way."""
-    group = draft.view.groups.get(name)
-    first = group.offers[0] if group is not None and group.offers else None
-    return [
-        NodeWord(message=f"no {first} until {clock(each.until)}: {each.message}", refusal=each.kind)
-        for each in draft.memory.avoided
-        if first is not None and covers(each, first, name, draft.view.quotas)
-    ]
+    first = group.offers[0]
+    name = pool_name(group.name, first)
+    pool = draft.ours.get(name)
+    if name in draft.written or (pool is not None and pool.group == group.name and draft.coming(pool)):
+        return []
+    why = share_of(draft, group, first, 1, whole=False).why
+    return [] if why is None else [why]
 
 
 def _disputed(draft: Draft, name: str) -> list[NodeWord]:

@@ -59,7 +59,8 @@ def delete_unused(draft: Draft) -> None:
         draft.pools[pool.name] = replace(known, empty_since=since)
         if since is not None and draft.blocked(pool.name, put=False) is None:
             empty.append((since, pool))
-    excess = len(draft.live) - draft.settings.pool_limit + 1
+    leaving = sum(draft.pools[name].deleted_at is not None for name in draft.ours)
+    excess = len(draft.live) - leaving - draft.settings.pool_limit + 1
     for index, (since, pool) in enumerate(sorted(empty, key=lambda each: (each[0], each[1].name))):
         until = since + timedelta(seconds=draft.settings.empty_pool_seconds)
         draft.look_at(until)

@@ -1,0 +1,296 @@
+"""A cloud in memory, on a given clock: it keeps the contract of kairay.nodes.interface, for tests and simulations.
+
+Operations take time: a pool is BUSY until its machines are there, and a machine joins as a node later. `advance` moves
+both; nothing happens by itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from kairay.nodes.interface import (
+    GroupNode,
+    NodeGroup,
+    Offer,
+    Pool,
+    PoolSpec,
+    PoolState,
+    Quota,
+    Refusal,
+    RefusalKind,
+    RefusedError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delays:
+    """Seconds from an accepted write until it shows."""
+
+    pool: float = 210.0
+    """Until the pool is at rest again: AKS waits for its machines to become nodes."""
+    join: float = 180.0
+    """Until a machine is a node that is ready."""
+    gpus: float = 60.0
+    """From then until its device plugin advertises GPUs."""
+    removal: float = 60.0
+    """Until removed nodes are gone."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Machine:
+    name: str
+    ready_at: datetime
+    gpus_at: datetime
+    gone_at: datetime | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Kept:
+    pool: Pool
+    spec: PoolSpec | None
+    rest_at: datetime | None = None
+    fails: Refusal | None = None
+    """How the running operation ends."""
+    machines: list[_Machine] = field(default_factory=list)
+    made: int = 0
+    deleted: bool = False
+
+
+class FakeProvider:
+    """A cloud, with the handles that tests need.
+
+    `calls` counts every call by its name. `refuse_next` makes calls refuse, `fail_next` makes accepted operations end
+    in failure after some machines came, `capacity` limits machines of an offer, `evict` takes spot machines back,
+    `put_foreign` and `change` act as others do. `joins` is told of every machine that becomes a node.
+    """
+
+    def __init__(
+        self, now: Callable[[], datetime], *, delays: Delays | None = None,
+        joins: Callable[[GroupNode], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.calls: Counter[str] = Counter()
+        self.log: list[tuple[datetime, str, str, int]] = []
+        """(when, call, pool, count) of every write that was accepted."""
+        self.capacity: dict[Offer, int] = {}
+        self.quotas: dict[Offer, Quota] = {}
+        self._now, self._delays, self._joins = now, delays or Delays(), joins
+        self._kept: dict[str, _Kept] = {}
+        self._refusals: list[tuple[str, Offer | None, Refusal]] = []
+        self._failures: list[tuple[Offer, int, Refusal]] = []
+        self._told: set[str] = set()
+        self._changes = 0
+
+    # -- the contract --------------------------------------------------------------------------------------------
+
+    async def pools(self) -> tuple[Pool, ...]:
+        """See NodeProvider."""
+        self._called("pools", None)
+        self.advance()
+        return tuple(self._kept[name].pool for name in sorted(self._kept))
+
+    async def ensure(self, spec: PoolSpec, count: int) -> None:
+        """See NodeProvider."""
+        self._called("ensure", spec.offer)
+        self.advance()
+        if spec.name in self._kept:
+            raise RefusedError(_refusal(RefusalKind.CONFLICT, f"pool {spec.name} is there already"))
+        pool = Pool(
+            name=spec.name,
+            group=spec.group.name,
+            offer=spec.offer,
+            count=0,
+            state=PoolState.READY,
+            phase="Succeeded",
+        )
+        self._kept[spec.name] = _Kept(pool=pool, spec=spec)
+        self._start(spec.name, "ensure", count, "Creating")
+
+    async def scale(self, pool: Pool, count: int) -> None:
+        """See NodeProvider."""
+        self._called("scale", pool.offer)
+        kept = self._writable(pool)
+        if kept.pool.bounds is not None:
+            bounds = (kept.pool.bounds[0], max(count, kept.pool.bounds[1]))
+            self._write(pool.name, "scale", count, bounds=bounds)
+            return
+        if count < kept.pool.count:
+            raise RefusedError(_refusal(RefusalKind.INVALID, f"pool {pool.name} would lose any of its nodes"))
+        self._start(pool.name, "scale", count, "Scaling")
+
+    async def remove(self, pool: Pool, nodes: Iterable[str]) -> None:
+        """See NodeProvider."""
+        self._called("remove", pool.offer)
+        kept, names = self._writable(pool), set(nodes)
+        gone_at = self._now() + timedelta(seconds=self._delays.removal)
+        leaving = [each for each in kept.machines if each.name in names and each.gone_at is None]
+        for machine in leaving:
+            machine.gone_at = gone_at
+        self._write(pool.name, "remove", len(leaving), count=max(0, kept.pool.count - len(leaving)))
+        self._busy(kept, "DeletingMachines", gone_at)
+
+    async def delete(self, pool: Pool) -> None:
+        """See NodeProvider."""
+        self._called("delete", pool.offer)
+        self.advance()
+        if pool.name not in self._kept:
+            return
+        kept = self._writable(pool)
+        self._write(pool.name, "delete", 0)
+        kept.deleted = True
+        self._busy(kept, "Deleting", self._now() + timedelta(seconds=self._delays.removal))
+
+    async def quota(self, offers: Iterable[Offer]) -> Mapping[Offer, Quota]:
+        """See NodeProvider."""
+        self._called("quota", None)
+        return {offer: self.quotas[offer] for offer in offers if offer in self.quotas}
+
+    # -- what tests do -------------------------------------------------------------------------------------------
+
+    def nodes(self) -> tuple[GroupNode, ...]:
+        """Machines that have joined, as Kubernetes would have them: not ready for a moment, then without GPUs."""
+        self.advance()
+        return tuple(
+            self._node(kept, machine)
+            for _, kept in sorted(self._kept.items())
+            for machine in kept.machines
+            if machine.ready_at <= self._now()
+        )
+
+    def next_event(self) -> datetime | None:
+        """When something happens by itself next."""
+        times = [kept.rest_at for kept in self._kept.values()]
+        times += [
+            when
+            for kept in self._kept.values()
+            for each in kept.machines
+            for when in (each.ready_at, each.gpus_at, each.gone_at)
+        ]
+        return min((when for when in times if when is not None and when > self._now()), default=None)
+
+    def machines(self) -> Counter[Offer]:
+        """Machines that are paid for now, joined or not."""
+        self.advance()
+        return Counter(kept.pool.offer for kept in self._kept.values() for _ in kept.machines)
+
+    def refuse_next(self, call: str, refusal: Refusal, *, offer: Offer | None = None, times: int = 1) -> None:
+        """The next `times` calls of that name (for the offer, or any) are refused."""
+        self._refusals += [(call, offer, refusal)] * times
+
+    def fail_next(self, offer: Offer, refusal: Refusal, *, come: int = 0) -> None:
+        """The next operation that adds machines of `offer` is accepted, brings only `come`, and ends in failure."""
+        self._failures.append((offer, come, refusal))
+
+    def put_foreign(self, pool: Pool) -> None:
+        """A pool that somebody else has made."""
+        self._kept[pool.name] = _Kept(pool=pool, spec=None)
+
+    def change(self, name: str, **changes: object) -> None:
+        """Somebody else changes a pool: its count, bounds, state."""
+        kept = self._kept[name]
+        kept.pool = replace(kept.pool, **changes, version=self._version())  # type: ignore[arg-type]  # of Pool's own
+
+    def lose_pool(self, name: str) -> None:
+        """Somebody deletes a pool with all that is in it."""
+        del self._kept[name]
+
+    def evict(self, *names: str) -> None:
+        """Machines are taken back at once; the pool's count stays as it is."""
+        for kept in self._kept.values():
+            kept.machines = [machine for machine in kept.machines if machine.name not in names]
+
+    def advance(self) -> None:
+        """Bring everything to the clock's time."""
+        now = self._now()
+        for name, kept in list(self._kept.items()):
+            kept.machines = [each for each in kept.machines if each.gone_at is None or each.gone_at > now]
+            if kept.rest_at is not None and kept.rest_at <= now:
+                self._rest(name, kept)
+            for machine in kept.machines:
+                if machine.ready_at <= now and machine.name not in self._told:
+                    self._told.add(machine.name)
+                    if self._joins is not None:
+                        self._joins(self._node(kept, machine))
+
+    # -- how ----------------------------------------------------------------------------------------------------
+
+    def _called(self, call: str, offer: Offer | None) -> None:
+        self.calls[call] += 1
+        for index, (name, only, refusal) in enumerate(self._refusals):
+            if name == call and only in (None, offer):
+                del self._refusals[index]
+                raise RefusedError(refusal)
+
+    def _writable(self, pool: Pool) -> _Kept:
+        self.advance()
+        kept = self._kept.get(pool.name)
+        if kept is None:
+            raise RefusedError(_refusal(RefusalKind.GONE, f"pool {pool.name} is gone"))
+        if kept.spec is None:
+            raise RefusedError(_refusal(RefusalKind.DENIED, f"pool {pool.name} is somebody else's"))
+        if kept.pool.state is PoolState.BUSY:
+            raise RefusedError(_refusal(RefusalKind.BUSY, f"pool {pool.name} is {kept.pool.phase}"))
+        if kept.pool.version != pool.version:
+            raise RefusedError(_refusal(RefusalKind.CONFLICT, f"pool {pool.name} was changed since"))
+        return kept
+
+    def _start(self, name: str, call: str, count: int, phase: str) -> None:
+        """An accepted write of a count: machines start, and join when their time has come."""
+        kept, now = self._kept[name], self._now()
+        come, kept.fails = self._outcome(kept, count - len(kept.machines))
+        ready_at = now + timedelta(seconds=self._delays.join)
+        for _ in range(come):
+            machine = f"{name}-{kept.made:06d}"
+            gpus_at = ready_at + timedelta(seconds=self._delays.gpus)
+            kept.machines.append(_Machine(name=machine, ready_at=ready_at, gpus_at=gpus_at))
+            kept.made += 1
+        self._write(name, call, count, count=count)
+        self._busy(kept, phase, now + timedelta(seconds=self._delays.pool))
+
+    def _outcome(self, kept: _Kept, wanted: int) -> tuple[int, Refusal | None]:
+        offer = kept.pool.offer
+        for index, (failing, come, refusal) in enumerate(self._failures):
+            if failing == offer:
+                del self._failures[index]
+                return min(come, wanted), refusal
+        there = sum(len(each.machines) for each in self._kept.values() if each.pool.offer == offer)
+        room = self.capacity.get(offer, there + wanted) - there
+        if room < wanted:
+            return max(0, room), _refusal(
+                RefusalKind.CAPACITY, f"the region has no more {offer}", avoid=3600.0
+            )
+        return max(0, wanted), None
+
+    def _write(self, name: str, call: str, amount: int, **changes: object) -> None:
+        self.change(name, refusal=None, **changes)
+        self.log.append((self._now(), call, name, amount))
+
+    def _busy(self, kept: _Kept, phase: str, until: datetime) -> None:
+        kept.rest_at = until
+        kept.pool = replace(kept.pool, state=PoolState.BUSY, phase=phase)
+
+    def _rest(self, name: str, kept: _Kept) -> None:
+        if kept.deleted:
+            del self._kept[name]
+            return
+        failed, kept.fails, kept.rest_at = kept.fails, None, None
+        state, phase = (PoolState.FAILED, "Failed") if failed else (PoolState.READY, "Succeeded")
+        kept.pool = replace(kept.pool, state=state, phase=phase, refusal=failed, version=self._version())
+
+    def _version(self) -> str:
+        self._changes += 1
+        return str(self._changes)
+
+    def _node(self, kept: _Kept, machine: _Machine) -> GroupNode:
+        group: NodeGroup | None = kept.spec.group if kept.spec is not None else None
+        gpus = group.gpus_per_node[kept.pool.offer.instance_type] if group is not None else 0
+        return GroupNode(
+            name=machine.name, group=group.name if group is not None else "", pool=kept.pool.name,
+            gpus=gpus if machine.gpus_at <= self._now() else 0, ready=True, cordoned=False, created=machine.ready_at,
+        )  # fmt: skip
+
+
+def _refusal(kind: RefusalKind, message: str, *, avoid: float = 0.0) -> Refusal:
+    return Refusal(kind=kind, code=kind.value, message=message, avoid_seconds=avoid)
