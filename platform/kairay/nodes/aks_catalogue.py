@@ -120,19 +120,19 @@ CATALOGUE: Final = (
         kind=K.CONSTRAINT,
         code="Overconstrained(Zonal)?AllocationRequest|OverconstrainedSpotAllocationRequest",
         avoid=_HOUR,
-        message="no {size} meets all constraints at once (zone, placement group, disk); another size is tried",
+        message="{size} does not meet all constraints at once (zone, placement group, disk); another size is tried",
     ),
     Row(
         kind=K.CAPACITY,
         code="ZonalAllocationFailed",
         avoid=_HOUR,
-        message="Azure has no {size} left in the zone; another size is tried, or this one again in an hour",
+        message="Azure has none of {size} left in the zone; another size is tried, or this one again in an hour",
     ),
     Row(
         kind=K.CAPACITY,
         code="AllocationFailed|SpotAllocationFailed",
         avoid=_HOUR,
-        message="Azure has no {size} left in the region; another size is tried, or this one again in an hour",
+        message="Azure has none of {size} left in the region; another size is tried, or this one again in an hour",
     ),
     Row(
         kind=K.UNAVAILABLE,

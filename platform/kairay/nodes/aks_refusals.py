@@ -16,7 +16,7 @@ def refusal_of(complaint: Complaint, offer: Offer | None = None) -> Refusal:
     )
     facts = {
         **facts_of(found.text),
-        "size": offer.instance_type if offer else "the size",
+        "size": offer.instance_type if offer else "that size",
         "said": first_sentence(found.text) or found.code,
         "code": found.code,
     }

@@ -2,8 +2,8 @@
 
 Modelled: one operation per pool at a time, ETags that change with every write and when an operation ends, quota,
 capacity, faults that are asked for, machines that become nodes while the operation is still under way, spot eviction,
-a cluster autoscaler that was turned on. Not modelled: upgrades, networks, Windows, what a PUT does to left-out fields
-(they are gone).
+a cluster autoscaler that was turned on. Not modelled: upgrades, networks, Windows. What a change leaves out is gone,
+unless it could not be changed anyway: nobody documents what AKS does there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from simulator.errors import ArmError
 from simulator.faults import Fault
 from simulator.quota import QuotaBook
 from simulator.records import AT_REST, AgentPool, Machine, Names, NodeNews, Operation, Timings
-from simulator.rules import check_any, check_change, check_new
+from simulator.rules import IMMUTABLE, check_any, check_change, check_new
 
 READ_ONLY = ("eTag", "provisioningState", "currentOrchestratorVersion", "nodeImageVersion", "status")
 
@@ -69,6 +69,10 @@ class Cloud:
         else:
             properties.setdefault("count", old.properties["count"])
             check_change(name, old.properties, properties)
+            properties = {
+                **{key: old.properties[key] for key in IMMUTABLE if key in old.properties},
+                **properties,
+            }
         check_any(properties)
         self._strike("PUT pool", name, properties)
         pool = old or AgentPool(name=name, properties=dict(_DEFAULTS))

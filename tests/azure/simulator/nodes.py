@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.sizes import family_and_cores, gpus_of
+from simulator.sizes import family_and_cores, gpus_of, ram_of
 
 
 def node_manifest(pool: str, properties: Mapping[str, Any], machine: str, *, gpus: bool) -> dict[str, Any]:
@@ -13,7 +13,7 @@ def node_manifest(pool: str, properties: Mapping[str, Any], machine: str, *, gpu
     size = str(properties["vmSize"])
     spot = properties.get("scaleSetPriority") == "Spot"
     count = gpus_of(size)
-    room = {"cpu": str(family_and_cores(size)[1]), "memory": "16Gi", "pods": "110"}
+    room = {"cpu": str(family_and_cores(size)[1]), "memory": f"{ram_of(size) // 2**30}Gi", "pods": "110"}
     room |= {"nvidia.com/gpu": str(count)} if count and gpus else {}
     return {
         "apiVersion": "v1",

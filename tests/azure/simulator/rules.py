@@ -56,7 +56,7 @@ def check_any(properties: Mapping[str, Any]) -> None:
 def check_change(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """A change of a pool that is there."""
     for key in IMMUTABLE:
-        if old.get(key) != new.get(key):
+        if key in new and old.get(key) != new[key]:
             raise ArmError(
                 400,
                 "PropertyChangeNotAllowed",

@@ -24,6 +24,12 @@ def gpus_of(size: str) -> int:
     return sku.gpus if sku else 0
 
 
+def ram_of(size: str) -> int:
+    """Bytes."""
+    sku = find_sku(size, load_skus())
+    return sku.ram_bytes if sku and sku.ram_bytes else 16 * 2**30
+
+
 def listed(location: str, restricted: dict[str, str]) -> list[dict[str, Any]]:
     """The region's `/skus`."""
     return [
