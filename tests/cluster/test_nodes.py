@@ -113,7 +113,7 @@ def test_a_node_comes_for_a_tuning_job_and_leaves_after_it(
 
     eventually(
         "it is tuned", lambda: status(kairay, namespace, "tuned").get("tuning", {}).get("outcome"),
-        lambda outcome: outcome == "Succeeded", seconds=300,
+        lambda outcome: outcome == "Succeeded", seconds=480,
     )  # fmt: skip
     eventually("the GPU has gone", lambda: not workers(kairay, namespace), seconds=90)
     idle = time.monotonic()

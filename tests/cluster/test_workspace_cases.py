@@ -128,7 +128,7 @@ def test_an_edit_undone_and_an_upgrade_ask_for_no_gpu(
     def ended(outcome: str) -> None:
         eventually(
             f"it has {outcome.lower()}", lambda: status(kairay, namespace, "changing").get("tuning", {}).get("outcome"),
-            lambda found: found == outcome, seconds=300,
+            lambda found: found == outcome, seconds=480,
         )  # fmt: skip
 
     apply(TUNING.format(data="questions", **places))

@@ -81,14 +81,23 @@ class NodeKeeper:
 
     async def run(self) -> None:
         """Until cancelled. The API server's faults and the provider's are waited out."""
-        self._memory = await self._recall()
+        await self.recall()
         while True:
             self._awake.clear()
-            wait = await self._pass_safely()
+            wait = await self.look_safely()
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._awake.wait()
             await asyncio.sleep(_BREATH)
+
+    async def recall(self) -> None:
+        """Take up what an earlier process remembered."""
+        found = await self._tools.cluster.get(Key(CONFIG_MAP, self._tools.namespace, MEMORY))
+        text = ((found or {}).get("data") or {}).get(_MEMORY_KEY)
+        try:
+            self._memory = Remembered() if text is None else Remembered.from_json(text)
+        except InputError as error:
+            self._tools.log.fault("memory of nodes dropped", message=error.message)
 
     async def look_once(self) -> float:
         """One pass; seconds until the next. RefusedError and the API client's errors."""
@@ -102,7 +111,8 @@ class NodeKeeper:
         self._measure(view)
         return _IDLE if decision.again is None else max(0.0, (decision.again - now).total_seconds())
 
-    async def _pass_safely(self) -> float:
+    async def look_safely(self) -> float:
+        """One pass whatever happens; seconds until the next."""
         tools = self._tools
         try:
             return await self.look_once()
@@ -192,15 +202,6 @@ class NodeKeeper:
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": uid_of(live)}, "spec": spec,
         })  # fmt: skip
 
-    async def _recall(self) -> Remembered:
-        found = await self._tools.cluster.get(self._place)
-        text = ((found or {}).get("data") or {}).get(_MEMORY_KEY)
-        try:
-            return Remembered() if text is None else Remembered.from_json(text)
-        except InputError as error:
-            self._tools.log.fault("memory of nodes dropped", message=error.message)
-            return Remembered()
-
     async def _remember(self, memory: Remembered) -> None:
         if memory == self._memory:
             return
@@ -210,10 +211,6 @@ class NodeKeeper:
             "data": {_MEMORY_KEY: memory.to_json()},
         })  # fmt: skip
         self._memory = memory
-
-    @property
-    def _place(self) -> Key:
-        return Key(CONFIG_MAP, self._tools.namespace, MEMORY)
 
     def _say_everywhere(self, refusal: Refusal) -> None:
         word = NodeWord(message=refusal.message, refusal=refusal.kind)

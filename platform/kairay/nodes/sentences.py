@@ -111,8 +111,9 @@ def _group(action: EnsurePool | ScalePool) -> str:
 
 
 def _age(since: datetime | None, now: datetime) -> str:
-    seconds = 0.0 if since is None else (now - since).total_seconds()
-    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+    """In whole minutes: what is said goes into status, which is written when it changes."""
+    minutes = 0 if since is None else int((now - since).total_seconds() // 60)
+    return f"{minutes} min" if minutes else "under 1 min"
 
 
 def _pods(count: int) -> str:

@@ -1,0 +1,228 @@
+"""The keeper of nodes over an API server and a cloud in memory: nodes come, go, and are remembered over restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from datetime import UTC, datetime, timedelta
+
+from kairay.controller.board import NodeBoard
+from kairay.controller.keeper import MEMORY, NodeKeeper, NodeTools
+from kairay.controller.log import Log
+from kairay.controller.look import WATCHED
+from kairay.controller.metrics import Metrics
+from kairay.kube.fake import FakeCluster
+from kairay.kube.objects import CONFIG_MAP, NODE, POD, Key, Kind, Manifest
+from kairay.nodes.actions import ScalingSettings
+from kairay.nodes.fake import FakeProvider
+from kairay.nodes.interface import (
+    GROUP_LABEL,
+    GroupNode,
+    NodeGroup,
+    Offer,
+    Refusal,
+    RefusalKind,
+)
+from kairay.skus import load_skus
+
+A100, H100 = "Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5"
+GROUP = NodeGroup(
+    name="g1", offers=(Offer(instance_type=A100), Offer(instance_type=H100)), gpus_per_node={A100: 1, H100: 1}
+)
+MINE = ("team", "mine")
+
+
+class LiveView:
+    """What a cache would hold of the API server in memory."""
+
+    def __init__(self, cluster: FakeCluster, kind: Kind) -> None:
+        self._cluster, self._kind = cluster, kind
+
+    def get(self, namespace: str, name: str) -> Manifest | None:
+        return self._cluster.find(self._kind, namespace, name)
+
+    def by_label(self, namespace: str, value: str) -> list[Manifest]:
+        return []
+
+    def all(self) -> list[Manifest]:
+        return self._cluster.all(self._kind)
+
+
+class Stage:
+    """A clock, a cluster, a cloud, and one Workspace that wants nodes of a group."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 25, 12, tzinfo=UTC)
+        self.cluster = FakeCluster(now=lambda: self.now)
+        self.cloud = FakeProvider(lambda: self.now)
+        self.log = io.StringIO()
+        self.told: list[tuple[str, str]] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process, which knows what the ConfigMap says and what passes over Workspaces tell it again."""
+        self.board = NodeBoard(self.told.append)
+        self.keeper = NodeKeeper(NodeTools(
+            provider=self.cloud, provider_name="Azure", cluster=self.cluster,
+            views={kind: LiveView(self.cluster, kind) for kind in WATCHED}, board=self.board, skus=load_skus(),
+            scaling=ScalingSettings(), namespace="kairay-system", now=lambda: self.now, log=Log(self.log),
+            metrics=Metrics(),
+        ))  # fmt: skip
+        self.board.want(MINE, GROUP)
+
+    def passes(self, *, seconds: float, step: float = 5.0) -> None:
+        """A pass every few seconds, while the clock goes on."""
+
+        async def run() -> None:
+            for _ in range(int(seconds / step)):
+                await self.keeper.look_once()
+                self.now += timedelta(seconds=step)
+                self.cloud.advance()
+                self._show_nodes()
+
+        asyncio.run(run())
+
+    def pod(self, name: str = "worker", *, node: str | None = None) -> None:
+        """A Ray worker's pod, waiting or placed."""
+        self.cluster.put({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "namespace": "team", "creationTimestamp": self.now.isoformat(),
+                "labels": {"kairay.dev/workspace": "mine", "kairay.dev/role": "worker"},
+            },
+            "spec": {
+                "nodeSelector": {GROUP_LABEL: "g1"}, **({"nodeName": node} if node else {}),
+                "containers": [{"name": "main", "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
+            },
+            "status": {"phase": "Running" if node else "Pending"},
+        })  # fmt: skip
+
+    def nodes(self) -> list[str]:
+        return [each["metadata"]["name"] for each in self.cluster.all(NODE)]
+
+    def word(self) -> str:
+        said = self.board.words.get("g1")
+        return "" if said is None else said.message
+
+    def _show_nodes(self) -> None:
+        """The cloud's machines as the API server has them."""
+        there = {node.name: node for node in self.cloud.nodes()}
+        for name in self.nodes():
+            if name not in there:
+                self.cluster.remove(Key(NODE, "", name))
+        for node in there.values():
+            self._put(node)
+
+    def _put(self, node: GroupNode) -> None:
+        room = {"cpu": "24", "memory": "220Gi", **({"nvidia.com/gpu": str(node.gpus)} if node.gpus else {})}
+        old = self.cluster.find(NODE, "", node.name) or {}
+        self.cluster.put({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {
+                "name": node.name, "creationTimestamp": node.created.isoformat(),
+                "labels": {GROUP_LABEL: node.group, "kubernetes.azure.com/agentpool": node.pool},
+            },
+            "spec": old.get("spec") or {},
+            "status": {"allocatable": room, "conditions": [{"type": "Ready", "status": "True"}]},
+        })  # fmt: skip
+
+
+def test_a_waiting_pod_brings_one_node_in_one_write_and_its_end_takes_it_away() -> None:
+    stage = Stage()
+    stage.pod()
+    stage.passes(seconds=60)
+    assert stage.cloud.calls["ensure"] == 1
+    assert "waiting for 1 × Standard_NC24ads_A100_v4" in stage.word()
+    assert len(stage.told) <= 3, "the Workspace is looked at again for a new sentence, not at every pass"
+    stage.passes(seconds=300)
+    (node,) = stage.nodes()
+    stage.pod(node=node)
+    stage.passes(seconds=60)
+    assert stage.word() == ""
+    stage.cluster.remove(Key(POD, "team", "worker"))
+    stage.passes(seconds=100)
+    assert stage.nodes() == [node], "it stays a while, for the next job"
+    stage.passes(seconds=120)
+    assert stage.nodes() == []
+    assert (stage.cloud.calls["remove"], stage.cloud.calls["scale"]) == (1, 0)
+
+
+def test_a_node_is_closed_before_it_goes_and_opened_when_work_comes_meanwhile() -> None:
+    stage = Stage()
+    stage.pod()
+    stage.passes(seconds=360)
+    (node,) = stage.nodes()
+    stage.cluster.remove(Key(POD, "team", "worker"))
+    while not stage.cluster.all(NODE)[0]["spec"].get("unschedulable"):
+        stage.passes(seconds=1, step=1)
+    stage.pod("next")
+    stage.passes(seconds=10, step=1)
+    assert not stage.cluster.all(NODE)[0]["spec"].get("unschedulable")
+    assert stage.nodes() == [node]
+    assert stage.cloud.calls["remove"] == 0
+    assert stage.cloud.calls["ensure"] == 1
+
+
+def test_somebody_elses_pod_keeps_a_node_and_a_daemon_set_does_not() -> None:
+    stage = Stage()
+    stage.pod()
+    stage.passes(seconds=360)
+    (node,) = stage.nodes()
+    for name, owner in (("daemon", "DaemonSet"), ("theirs", "ReplicaSet")):
+        stage.cluster.put({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "other", "ownerReferences": [{"kind": owner, "uid": "u"}]},
+            "spec": {"nodeName": node}, "status": {"phase": "Running"},
+        })  # fmt: skip
+    stage.cluster.remove(Key(POD, "team", "worker"))
+    stage.passes(seconds=300)
+    assert stage.nodes() == [node]
+    stage.cluster.remove(Key(POD, "other", "theirs"))
+    stage.passes(seconds=300)
+    assert stage.nodes() == []
+
+
+def test_a_refusal_is_said_remembered_over_a_restart_and_the_next_size_taken() -> None:
+    stage = Stage()
+    quota = Refusal(
+        kind=RefusalKind.QUOTA, code="OperationNotAllowed", message="quota NCADS_A100_v4 is used up",
+        avoid_seconds=600,
+    )  # fmt: skip
+    stage.cloud.refuse_next("ensure", quota, offer=Offer(instance_type=A100))
+    stage.pod()
+    stage.passes(seconds=10, step=1)
+    assert stage.cloud.calls["ensure"] == 2, "the first size once, then the next"
+    kept = stage.cluster.find(CONFIG_MAP, "kairay-system", MEMORY)
+    assert kept is not None
+    stage.restart()
+    asyncio.run(stage.keeper.recall())
+    stage.passes(seconds=60)
+    assert stage.cloud.calls["ensure"] == 2, "nothing is asked for again"
+    assert [each["metadata"]["labels"][GROUP_LABEL] for each in stage.cluster.all(NODE)] in ([], ["g1"])
+    stage.passes(seconds=300)
+    assert len(stage.nodes()) == 1
+
+
+def test_a_cloud_that_does_not_answer_is_said_to_everybody_who_wants_nodes() -> None:
+    stage = Stage()
+    silent = Refusal(
+        kind=RefusalKind.UNAVAILABLE, code="Timeout", message="Azure does not answer", retry_after=30
+    )
+    stage.cloud.refuse_next("pools", silent)
+    assert asyncio.run(stage.keeper.look_safely()) == 30
+    assert stage.word() == "Azure does not answer"
+    assert asyncio.run(stage.keeper.look_safely()) > 0
+    assert stage.word() == ""
+
+
+def test_a_memory_that_cannot_be_read_is_dropped_and_said() -> None:
+    stage = Stage()
+    stage.cluster.put({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": MEMORY, "namespace": "kairay-system"},
+        "data": {"memory.json": "{"},
+    })  # fmt: skip
+    asyncio.run(stage.keeper.recall())
+    stage.pod()
+    stage.passes(seconds=10)
+    assert "memory of nodes dropped" in stage.log.getvalue()
+    assert stage.cloud.calls["ensure"] == 1
