@@ -54,50 +54,12 @@ class Published:
 
 
 def read_facts(config: Config, published: Published) -> ModelFacts:
-    """The facts; InputError names a key that is missing or is not what it should be."""
-    text = _language_model(config)
-    layers = _layers(text)
-    experts = _experts(text)
-    counted = read_layers(text, layers, has_experts=experts is not None)
-    dense, inner = _inner_widths(text, experts, mixed=counted.moe is not None)
-    heads, width = _required(text, _HEADS), _required(text, _WIDTH)
-    licence = published.license or _NO_LICENCE
+    """The facts; InputError names a key that is missing, is not what it should be, or contradicts another."""
     try:
-        return ModelFacts(
-            id=published.id,
-            revision=published.revision,
-            license=licence,
-            gated=published.gated,
-            mirrorable=licence in REDISTRIBUTABLE,
-            architecture=_architecture(config, text),
-            weight_bytes=published.weight_bytes,
-            dtype=_dtype(config, text, published.formats),
-            quantisation=_quantisation(config, text),
-            layers=layers,
-            hidden_size=width,
-            heads=heads,
-            kv_heads=_count(text, _KV_HEADS) or (1 if text.get("multi_query") else heads),
-            head_dim=_head_width(text, width, heads),
-            vocab_size=_count(text, ("vocab_size",)),
-            intermediate_size=dense,
-            tied_embeddings=_tied(config, text),
-            context_length=_required(text, _CONTEXT),
-            attention_layers=counted.attention,
-            sliding_window=counted.window,
-            sliding_layers=counted.sliding,
-            full_kv_heads=_count(text, ("num_global_key_value_heads",)),
-            full_head_dim=_count(text, ("global_head_dim",)),
-            state_elements=counted.state_elements,
-            kv_lora_rank=_count(text, ("kv_lora_rank",)),
-            qk_rope_head_dim=_count(text, ("qk_rope_head_dim",)),
-            experts=experts,
-            experts_per_token=_count(text, _CHOSEN) if experts else None,
-            shared_experts=_shared(text) if experts else None,
-            moe_intermediate_size=inner,
-            moe_layers=counted.moe,
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"the config of {published.id} contradicts itself: {error}") from error
+        return _facts(config, _language_model(config), published)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        fault = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"the config.json of {published.id} makes no sense: {fault}") from error
 
 
 def unknown_facts(config: Config, model: ModelFacts) -> tuple[str, ...]:
@@ -111,6 +73,48 @@ def unknown_facts(config: Config, model: ModelFacts) -> tuple[str, ...]:
         ("parameters", model.parameters is not None or model.quantisation is Quantisation.NONE),
     )
     return tuple(name for name, known in facts if not known)
+
+
+def _facts(config: Config, text: Config, published: Published) -> ModelFacts:
+    layers = _layers(text)
+    experts = _experts(text)
+    counted = read_layers(text, layers, has_experts=experts is not None)
+    dense, inner = _inner_widths(text, experts, mixed=counted.moe is not None)
+    heads, width = _required(text, _HEADS), _required(text, _WIDTH)
+    licence = published.license or _NO_LICENCE
+    return ModelFacts(
+        id=published.id,
+        revision=published.revision,
+        license=licence,
+        gated=published.gated,
+        mirrorable=licence in REDISTRIBUTABLE,
+        architecture=_architecture(config, text),
+        weight_bytes=published.weight_bytes,
+        dtype=_dtype(config, text, published.formats),
+        quantisation=_quantisation(config, text),
+        layers=layers,
+        hidden_size=width,
+        heads=heads,
+        kv_heads=_count(text, _KV_HEADS) or (1 if text.get("multi_query") else heads),
+        head_dim=_head_width(text, width, heads),
+        vocab_size=_count(text, ("vocab_size",)),
+        intermediate_size=dense,
+        tied_embeddings=_tied(config, text),
+        context_length=_required(text, _CONTEXT),
+        attention_layers=counted.attention,
+        sliding_window=counted.window,
+        sliding_layers=counted.sliding,
+        full_kv_heads=_count(text, ("num_global_key_value_heads",)),
+        full_head_dim=_count(text, ("global_head_dim",)),
+        state_elements=counted.state_elements,
+        kv_lora_rank=_count(text, ("kv_lora_rank",)),
+        qk_rope_head_dim=_count(text, ("qk_rope_head_dim",)),
+        experts=experts,
+        experts_per_token=_count(text, _CHOSEN) if experts else None,
+        shared_experts=_shared(text) if experts else None,
+        moe_intermediate_size=inner,
+        moe_layers=counted.moe,
+    )
 
 
 def _language_model(config: Config) -> Config:
@@ -177,8 +181,13 @@ def _architecture(config: Config, text: Config) -> str:
 def _dtype(config: Config, text: Config, formats: Mapping[str, int]) -> str:
     """As written, or the number format that most bytes of the weights have."""
     for part in (text, config):
-        if isinstance(written := part.get("dtype") or part.get("torch_dtype"), str):
-            return written.removeprefix("torch.")
+        if (written := part.get("dtype") or part.get("torch_dtype")) is None:
+            continue
+        if (name := str(written).removeprefix("torch.")) not in _DTYPES.values():
+            raise InputError(
+                f"config.json: dtype is {written!r}; {', '.join(_DTYPES.values())} can be planned"
+            )
+        return name
     known = {name: size for name, size in formats.items() if name in _DTYPES}
     if not known:
         raise InputError("config.json: dtype is missing; add it, such as bfloat16")

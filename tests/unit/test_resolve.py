@@ -1,0 +1,377 @@
+"""Any model as a preset: folders, OCI artifacts, the hub's cache and the hub, and `kairay models inspect` on them."""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kairay.cli.main import main
+from kairay.errors import InputError, TransientError
+from kairay.presets import SourceKind, TuningMethod, find_preset, parse_preset, render_preset
+from kairay.registry import artifact
+from kairay.registry.model_files import cached_snapshot, read_hub
+from kairay.registry.models import resolve_model
+from kairay.registry.resolve import preset_of, resolve_preset
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
+    "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 2048,
+}  # fmt: skip
+CARD = "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n\nlicense: other\n"
+COMMIT = "c" * 40
+
+
+def write_weights(path: Path, tensors: Mapping[str, tuple[str, int]]) -> None:
+    """A safetensors file of tensors by name: their number format and bytes."""
+    header, at = {}, 0
+    for name, (dtype, size) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": [size], "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
+
+
+def model_folder(path: Path, *, config: Mapping[str, Any] = CONFIG) -> Path:
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps(config))
+    write_weights(path / "model.safetensors", {"a": ("BF16", 600), "b": ("F32", 400)})
+    return path
+
+
+def hub_cache(home: Path, model_id: str, *, main_at: str | None = COMMIT) -> Path:
+    """HF_HOME with one model in its cache; the snapshot's folder."""
+    kept = home / "hub" / f"models--{model_id.replace('/', '--')}"
+    snapshot = model_folder(kept / "snapshots" / COMMIT)
+    if main_at is not None:
+        (kept / "refs").mkdir()
+        (kept / "refs" / "main").write_text(main_at)
+    return snapshot
+
+
+def test_a_folder_is_a_preset_of_what_its_files_say(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "mine")
+    (folder / "README.md").write_text(CARD)
+    preset = resolve_preset(str(folder))
+    assert preset.name == preset.model.id == str(folder)
+    assert (preset.model.layers, preset.model.head_dim, preset.model.weight_bytes) == (2, 16, 1000)
+    assert (preset.model.license, preset.model.mirrorable) == ("apache-2.0", True)
+    assert preset.sources[0].kind is SourceKind.FOLDER
+    assert preset.tuning is not None
+    assert set(preset.tuning.methods) == set(TuningMethod)
+
+
+def test_its_weights_are_the_folder_itself(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "mine")
+    preset = resolve_preset(str(folder))
+    assert resolve_model(preset, override=None, cache=tmp_path / "cache", report=print) == folder
+
+
+def test_a_relative_path_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = model_folder(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_preset("./mine").name == str(folder)
+
+
+def test_a_word_of_the_catalogue_is_never_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_folder(tmp_path / "phi-4")
+    model_folder(tmp_path / "microsoft" / "phi-4")
+    model_folder(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_preset("phi-4") is resolve_preset("microsoft/phi-4") is find_preset("phi-4")
+    with pytest.raises(InputError, match="there is no preset 'mine'"):
+        resolve_preset("mine")
+
+
+def test_weights_in_several_files_are_added_up(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "mine")
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    write_weights(folder / "model-2.safetensors", {"c": ("BF16", 500)})
+    shards = {"a": "model-1.safetensors", "b": "model-1.safetensors", "c": "model-2.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert resolve_preset(str(folder)).model.weight_bytes == 1500
+
+
+def test_config_and_index_are_enough_when_the_weights_are_elsewhere(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "mine")
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(
+        json.dumps({"metadata": {"total_size": 9000}, "weight_map": {"a": "model-1.safetensors"}})
+    )
+    assert resolve_preset(str(folder)).model.weight_bytes == 9000
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"a": "model-1.safetensors"}}))
+    with pytest.raises(InputError, match=r"no metadata\.total_size"):
+        resolve_preset(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("config.json", "[]", r"config\.json: not a JSON object"),
+        ("config.json", "{", r"config\.json: not JSON"),
+        ("config.json", '{"hidden_size": 64}', "num_hidden_layers is missing"),
+        ("model.safetensors", "weights", "not a safetensors file"),
+        ("model.safetensors.index.json", "[]", None),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, said: str | None) -> None:
+    folder = model_folder(tmp_path / "mine")
+    (folder / file).write_text(content)
+    if said is None:
+        assert resolve_preset(str(folder)).model.weight_bytes == 1000
+    else:
+        with pytest.raises(InputError, match=said):
+            resolve_preset(str(folder))
+
+
+@pytest.mark.parametrize("path", ["/nowhere/at/all", "./nowhere", "~/nowhere/at/all"])
+def test_a_folder_that_is_not_there_is_said_so(path: str) -> None:
+    with pytest.raises(InputError, match="no such model folder"):
+        resolve_preset(path)
+
+
+def test_a_quantised_model_and_one_of_an_unknown_architecture_are_served_only(tmp_path: Path) -> None:
+    awq = model_folder(
+        tmp_path / "awq", config=CONFIG | {"quantization_config": {"quant_method": "awq", "bits": 4}}
+    )
+    strange = model_folder(tmp_path / "strange", config=CONFIG | {"architectures": ["OfTomorrow"]})
+    assert resolve_preset(str(awq)).tuning is None
+    assert resolve_preset(str(strange)).tuning is None
+
+
+def test_an_oci_artifact_is_looked_at_without_its_weights(tmp_path: Path) -> None:
+    reference = f"oci:{tmp_path / 'layout'}:v1"
+    artifact.push_directory(
+        model_folder(tmp_path / "mine"), reference, media=artifact.ArtifactMedia.MODEL, annotations={}
+    )
+    preset = resolve_preset(reference)
+    assert preset.name == reference
+    assert (preset.sources[0].kind, preset.sources[0].name) == (SourceKind.IMAGE, reference)
+    size = (tmp_path / "mine" / "model.safetensors").stat().st_size
+    assert (preset.model.layers, preset.model.weight_bytes) == (2, size)
+    pulled = resolve_model(preset, override=None, cache=tmp_path / "cache", report=print)
+    assert (pulled / "model.safetensors").stat().st_size == size
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_an_oci_artifact_that_is_no_model_is_refused(tmp_path: Path, missing: str) -> None:
+    folder, reference = model_folder(tmp_path / "mine"), f"oci:{tmp_path / 'layout'}:v1"
+    (folder / missing).unlink()
+    artifact.push_directory(folder, reference, media=artifact.ArtifactMedia.MODEL, annotations={})
+    with pytest.raises(InputError, match="so it is no model"):
+        resolve_preset(reference)
+    with pytest.raises(InputError, match="does not exist; check its name and tag"):
+        resolve_preset(f"oci:{tmp_path / 'layout'}:v2")
+
+
+@pytest.mark.parametrize("main_at", [COMMIT, "d" * 40, None])
+def test_the_hubs_cache_is_found_by_its_main_or_by_any_snapshot(tmp_path: Path, main_at: str | None) -> None:
+    snapshot = hub_cache(tmp_path, "org/model", main_at=main_at)
+    assert cached_snapshot("org/model", {"HF_HOME": str(tmp_path)}) == snapshot
+    assert cached_snapshot("org/model", {"HF_HUB_CACHE": str(tmp_path / "hub")}) == snapshot
+    assert cached_snapshot("org/other", {"HF_HOME": str(tmp_path)}) is None
+
+
+def test_a_cached_hub_id_needs_no_network_and_is_pinned_to_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_cache(tmp_path, "org/model")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    preset = resolve_preset("org/model")
+    assert (preset.name, preset.model.revision) == ("org/model", COMMIT)
+    assert (preset.sources[0].kind, preset.sources[0].name) == (SourceKind.HUB, "org/model")
+
+
+def test_offline_a_hub_id_that_is_not_cached_fails_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(TransientError, match=r"org/model is not in the hub's cache.*HF_HUB_OFFLINE"):
+        read_hub("org/model", {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"})
+    closed = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    with pytest.raises(TransientError, match=r"the hub cannot be reached for org/model \(ConnectionError\)"):
+        read_hub("org/model", closed)
+
+
+def test_the_hub_is_asked_for_the_listing_and_the_config_alone(hub: FakeHub, tmp_path: Path) -> None:
+    hub.answers["/api/models/org/model?blobs=true"] = listing()
+    hub.answers[f"/org/model/resolve/{COMMIT}/config.json"] = CONFIG
+    preset = preset_of(read_hub("org/model", hub.environment(tmp_path, HF_TOKEN="secret")))
+    assert (preset.model.license, preset.model.gated, preset.model.revision) == ("mit", True, COMMIT)
+    assert preset.model.weight_bytes == 3000
+    assert hub.tokens == ["Bearer secret"] * 2
+
+
+@pytest.mark.parametrize(
+    ("files", "size"),
+    [
+        ({"model-1.safetensors": 10, "model-2.safetensors": 20, "original/model.safetensors": 30}, 30),
+        ({"model.safetensors": 10, "consolidated.safetensors": 10}, 10),
+        ({"consolidated-1.safetensors": 10, "README.md": 5}, 10),
+    ],
+)
+def test_weights_that_lie_there_twice_are_counted_once(
+    hub: FakeHub, tmp_path: Path, files: dict[str, int], size: int
+) -> None:
+    hub.answers["/api/models/org/model?blobs=true"] = listing(files)
+    hub.answers[f"/org/model/resolve/{COMMIT}/config.json"] = CONFIG
+    assert read_hub("org/model", hub.environment(tmp_path)).published.weight_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (404, "the hub knows no such model, or it is private or gated: then set HF_TOKEN"),
+        (401, "the hub knows no such model"),
+        (403, "the hub wants its licence accepted first"),
+        ([], "not a JSON object"),
+        ({"siblings": [{"rfilename": "model.bin", "size": 5}]}, r"no \*\.safetensors on the hub"),
+    ],
+)
+def test_what_the_hub_refuses_or_lacks_is_said_in_a_sentence(
+    hub: FakeHub, tmp_path: Path, answer: object, said: str
+) -> None:
+    hub.answers["/api/models/org/model?blobs=true"] = answer
+    with pytest.raises(InputError, match=said):
+        read_hub("org/model", hub.environment(tmp_path))
+
+
+@pytest.mark.parametrize("answer", [500, b"not json"])
+def test_a_hub_that_is_unwell_may_be_asked_again(hub: FakeHub, tmp_path: Path, answer: object) -> None:
+    hub.answers["/api/models/org/model?blobs=true"] = answer
+    with pytest.raises(TransientError, match="the hub cannot be reached for org/model"):
+        read_hub("org/model", hub.environment(tmp_path))
+
+
+def test_inspect_prints_a_preset_that_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = model_folder(tmp_path / "Mine-2B")
+    assert run("models", "inspect", str(folder)) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        "# weights: 1000 B (BF16 600 B, F32 400 B)\n# not known from its files: license\n"
+    )
+    preset = parse_preset(printed, "mine-2b.yaml")
+    assert preset.model == resolve_preset(str(folder)).model
+
+
+def test_inspect_gives_a_program_the_same_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = model_folder(tmp_path / "mine")
+    assert run("models", "inspect", str(folder), "-o", "json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["unknown"] == ["license"]
+    assert data["weightBytes"] == {"BF16": 600, "F32": 400}
+    assert data["preset"]["model"]["hiddenSize"] == 64
+
+
+def test_inspect_of_a_catalogues_name_shows_its_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "inspect", "gpt-oss-20b") == 0
+    assert parse_preset(capsys.readouterr().out, "gpt-oss-20b.yaml") == find_preset("gpt-oss-20b")
+
+
+def test_inspect_of_nothing_ends_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "inspect", "phi-2") == 2
+    assert "deprecated since December 2025" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["phi-4", "smollm2-135m-instruct", "gemma-4-31b-it"])
+def test_a_preset_that_is_written_reads_back_the_same(name: str) -> None:
+    preset = find_preset(name)
+    assert parse_preset(render_preset(preset), f"{name}.yaml") == preset
+
+
+def test_a_workspace_may_name_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = model_folder(tmp_path / "mine")
+    file = tmp_path / "workspace.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "kaito.sh/v1beta1",
+                "kind": "Workspace",
+                "metadata": {"name": "mine"},
+                "resource": {"labelSelector": {"matchLabels": {"app": "mine"}}},
+                "inference": {"preset": {"name": str(folder)}},
+            }
+        )
+    )
+    assert run("plan", str(file), "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["preset"] == str(folder)
+
+
+@pytest.mark.local
+def test_the_demos_model_is_what_its_preset_says(tmp_path: Path) -> None:
+    known = find_preset("smollm2-135m-instruct")
+    try:
+        distribution(known.sources[0].name)
+    except PackageNotFoundError:
+        pytest.skip(f"the Python package {known.sources[0].name} is not installed (`make demo` brings it)")
+    folder = resolve_model(known, override=None, cache=tmp_path, report=print)
+    model = resolve_preset(str(folder)).model
+    for fact in ("layers", "hidden_size", "heads", "kv_heads", "head_dim", "vocab_size", "intermediate_size"):
+        assert getattr(model, fact) == getattr(known.model, fact), fact
+    # Converted to float32; the preset's bytes are those of bfloat16.
+    assert model.weight_bytes == pytest.approx(2 * known.model.weight_bytes, rel=1e-3)
+
+
+def run(*arguments: str) -> int:
+    """The command's exit code."""
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def listing(files: Mapping[str, int] | None = None) -> dict[str, Any]:
+    files = files or {"model.safetensors": 3000, "config.json": 700}
+    return {
+        "id": "org/model",
+        "sha": COMMIT,
+        "gated": "manual",
+        "cardData": {"license": "mit"},
+        "siblings": [{"rfilename": name, "size": size} for name, size in files.items()],
+    }
+
+
+class FakeHub:
+    """A hub on loopback: a status, bytes or JSON by path; 404 for what it was not told."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.answers: dict[str, object] = {}
+        self.tokens: list[str | None] = []
+
+    def environment(self, home: Path, **more: str) -> dict[str, str]:
+        return {"HF_HOME": str(home), "HF_ENDPOINT": self.url, **more}
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fake.tokens.append(self.headers.get("Authorization"))
+            answer = fake.answers.get(self.path, 404)
+            self.send_response(answer if isinstance(answer, int) else 200)
+            self.end_headers()
+            if isinstance(answer, bytes):
+                self.wfile.write(answer)
+            elif not isinstance(answer, int):
+                self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    fake = FakeHub(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield fake
+    server.shutdown()
+    thread.join()
+    server.server_close()
