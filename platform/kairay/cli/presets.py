@@ -47,6 +47,7 @@ def _as_data(preset: Preset) -> dict[str, Any]:
         "licence": preset.model.license,
         "gated": preset.model.gated,
         "weightBytes": preset.model.weight_bytes,
+        "quantisation": str(preset.model.quantisation),
         "contextLength": preset.model.context_length,
         "tuningMethods": [str(m) for m in preset.tuning.methods] if preset.tuning else [],
     }
