@@ -25,7 +25,7 @@ CATALOGUE: Final = (
     Row(
         title='"Another operation is in progress"',
         kind=K.BUSY,
-        code="AKSOperationPreempted(ByDelete)?",
+        code="AKSOperationPreempted|AKSOperationPreemptedByDelete",
         text=r"another (agentpool )?operation|in[ -]progress .*operation"
         r"|overridd?en and cancell?ed by a later",
         retry=30,
@@ -106,7 +106,7 @@ CATALOGUE: Final = (
     Row(
         title="too many constraints",
         kind=K.CONSTRAINT,
-        code="Overconstrained(Zonal)?AllocationRequest",
+        code="OverconstrainedAllocationRequest|OverconstrainedZonalAllocationRequest",
         avoid=_HOUR,
         message="{size} does not meet all constraints at once (zone, placement group, disk); another size is tried",
     ),
@@ -161,7 +161,7 @@ CATALOGUE: Final = (
     Row(
         title="no login, or an expired one",
         kind=K.DENIED,
-        code="(Expired|Invalid)AuthenticationToken.*|AuthenticationFailed|CredentialUnavailable|ClientAuthentication.*",
+        code="ExpiredAuthenticationToken|InvalidAuthenticationToken.*|AuthenticationFailed|CredentialUnavailable",
         retry=_MINUTE,
         message="no login to Azure: {said}; give the controller a workload identity as in docs/aks.md",
     ),
@@ -215,8 +215,8 @@ CATALOGUE: Final = (
         title="machine without node",
         kind=K.NODE,
         code="VMExtension.*|OSProvisioning.*",
-        message="a machine came and did not become a node ({said}); it is replaced once. If it comes again: can nodes "
-        "reach the API server and mcr.microsoft.com?",
+        message="a machine came and did not become a node ({said}); see that nodes reach the API server and "
+        "mcr.microsoft.com",
     ),
     Row(
         title='"disruption budget", drain failed',

@@ -24,8 +24,11 @@ class Complaint:
 
     @classmethod
     def read(cls, said: Mapping[str, Any], *, default: str, status: int | None = None) -> Complaint:
-        """From JSON: `{code, message, details}`, wrapped in `error` or not."""
-        said = said.get("error") or said
+        """From JSON: `{code, message, details}` in `error` or bare, or a login's `{error, error_description}`."""
+        inner = said.get("error")
+        if isinstance(inner, str):
+            return cls(code=inner, text=str(said.get("error_description") or ""), status=status)
+        said = inner if isinstance(inner, dict) else said
         details = said.get("details")
         return cls(
             code=str(said.get("code") or default),
