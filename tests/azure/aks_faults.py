@@ -272,7 +272,7 @@ CASES = (
             "code": "MissingSubscriptionRegistration",
             "message": "The subscription is not registered to use namespace 'Microsoft.Compute'.",
         },
-        kind=K.INVALID,
+        kind=K.DENIED,
         says=("az provider register -n Microsoft.Compute",),
     ),
     Case(
@@ -285,7 +285,6 @@ CASES = (
         kind=K.POLICY,
         says=("no GPUs",),
     ),
-    Case(name="pool limit by code", fault={"code": "MaxAgentPoolCountReached", "status": 400}, kind=K.LIMIT),
     Case(
         name="pool limit by text",
         fault={
@@ -298,7 +297,7 @@ CASES = (
     Case(
         name="cluster stopped",
         fault={"code": "BadRequest", "status": 400, "message": "The cluster is stopped, start it first."},
-        kind=K.INVALID,
+        kind=K.UNAVAILABLE,
         says=("az aks start",),
     ),
     Case(
@@ -312,7 +311,8 @@ CASES = (
         fault={
             "code": "ResourceNotFound",
             "status": 404,
-            "message": "The Resource 'Microsoft.ContainerService/managedClusters/ml' was not found.",
+            "message": "The Resource 'Microsoft.ContainerService/managedClusters/ml' under resource group 'ml' "
+            "was not found.",
         },
         kind=K.INVALID,
         says=("KAIRAY_AKS_CLUSTER",),

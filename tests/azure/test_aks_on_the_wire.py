@@ -138,6 +138,18 @@ def test_a_pass_lists_once_and_a_change_is_one_write_of_the_whole_object(azure: 
     }
 
 
+def test_fields_that_this_version_does_not_know_are_written_back_as_they_were(azure: Simulator) -> None:
+    made(azure)
+    azure.arm.checks = False
+    azure.cloud.change("kra100", aFieldOfNextYear={"mode": "Some"})
+
+    async def scenario(provider: AksProvider) -> None:
+        await provider.scale(await ours(provider), 3)
+
+    run(azure, scenario)
+    assert last(azure, "PUT pool")["body"]["properties"]["aFieldOfNextYear"] == {"mode": "Some"}
+
+
 def test_a_pool_that_changed_since_the_listing_is_not_written(azure: Simulator) -> None:
     made(azure)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError
+from azure.identity import CredentialUnavailableError
 
 from aks_faults import CASES, Case
-from aks_scenario import A100, made, ours, provider_of, refused, run, spec
+from aks_scenario import A100, made, ours, provider_of, refused, run, settings, spec
+from kairay.nodes.aks import AksProvider
 from kairay.nodes.aks_catalogue import CATALOGUE
 from kairay.nodes.aks_complaint import Complaint
 from kairay.nodes.aks_facts import first_sentence
@@ -80,26 +85,101 @@ def test_a_refusal_of_any_call_is_one_of_ours(azure: Simulator, call: str) -> No
     assert refusal.kind is RefusalKind.DENIED
 
 
-def test_a_page_of_a_proxy_is_no_reason_to_break(azure: Simulator) -> None:
+PAGE = b"<html>Bad gateway</html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [
+        ("502 Bad Gateway", "text/html", PAGE),
+        ("200 OK", "text/html", PAGE),
+        ("200 OK", "application/json", PAGE),
+        ("500 Odd", "application/json", b"[]"),
+    ],
+)
+def test_what_a_proxy_makes_of_an_answer_is_a_refusal_too(
+    azure: Simulator, status: str, kind: str, body: bytes
+) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        body = b"<html>Bad gateway</html>"
-        head = f"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n"
-        writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+        head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
         await writer.drain()
         writer.close()
 
-    async def scenario() -> Refusal:
+    async def scenario() -> tuple[Refusal, Refusal]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         async with server, provider_of(azure, endpoint=f"http://127.0.0.1:{port}") as provider:
-            with pytest.raises(RefusedError) as caught:
+            with pytest.raises(RefusedError) as listing:
                 await provider.pools()
+            with pytest.raises(RefusedError) as removal:
+                await provider.delete(pool)
+            assert await provider.quota([pool.offer]) == {}
+        return listing.value.refusal, removal.value.refusal
+
+    made(azure)
+    pool = run(azure, ours)
+    assert {refusal.kind for refusal in asyncio.run(scenario())} == {RefusalKind.UNAVAILABLE}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (
+            CredentialUnavailableError(message="No managed identity endpoint found."),
+            RefusalKind.DENIED,
+            "endpoint found",
+        ),
+        (
+            ClientAuthenticationError(
+                message="DefaultAzureCredential failed: AADSTS70021: No matching record."
+            ),
+            RefusalKind.DENIED,
+            "service account",
+        ),
+        (ServiceRequestError(message="Cannot connect to host."), RefusalKind.UNAVAILABLE, "Cannot connect"),
+    ],
+)
+def test_a_login_that_fails_says_what_to_give_the_controller(
+    azure: Simulator, error: AzureError, kind: RefusalKind, says: str
+) -> None:
+    class Login:
+        async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+            raise error
+
+        async def close(self) -> None:
+            self.closed = True
+
+        async def __aenter__(self) -> Login:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            """Nothing is open."""
+
+    async def scenario() -> Refusal:
+        login = Login()
+        secure = settings(azure, endpoint=azure.url.replace("http:", "https:"))
+        with pytest.raises(RefusedError) as caught:
+            async with AksProvider(secure, login, skus={}) as provider:
+                await provider.pools()
+        assert login.closed
         return caught.value.refusal
 
     refusal = asyncio.run(scenario())
-    assert (refusal.kind, refusal.code) == (RefusalKind.UNAVAILABLE, "HTTP 502")
-    assert "Bad gateway" in refusal.message
+    assert refusal.kind is kind
+    assert says in refusal.message
+    assert not azure.arm.log
+
+
+def test_a_token_endpoints_words_are_read_too() -> None:
+    said = {
+        "error": "invalid_client",
+        "error_description": "AADSTS700213: No matching federated identity record.",
+    }
+    complaint = Complaint.read(said, default="", status=401)
+    assert (complaint.code, refusal_of(complaint).kind) == ("invalid_client", RefusalKind.DENIED)
+    assert "federated credential" in refusal_of(complaint).message
 
 
 def test_a_failed_pool_without_a_reason_says_where_to_look() -> None:

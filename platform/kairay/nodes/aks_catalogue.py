@@ -19,24 +19,20 @@ K = RefusalKind
 _MINUTE, _HOUR = 60.0, 3600.0
 _LONG = 23 * _HOUR
 """Until a size is tried again that the subscription cannot have; just less than a day, as Karpenter does."""
-_QUOTA_PAGE: Final = "ask for more under Quotas > Compute in the Azure portal"
 
 CATALOGUE: Final = (
     # An operation under way, or several writers: nothing is wrong with the offer.
     Row(
+        title='"Another operation is in progress"',
         kind=K.BUSY,
+        code="AKSOperationPreempted|AKSOperationPreemptedByDelete",
         text=r"another (agentpool )?operation|in[ -]progress .*operation"
         r"|overridd?en and cancell?ed by a later",
         retry=30,
         message="AKS is at work on the pool or the cluster; it is asked again when that has ended ({said})",
     ),
     Row(
-        kind=K.BUSY,
-        code="AKSOperationPreempted(ByDelete)?",
-        retry=30,
-        message="another operation took the place of ours; it is asked again ({said})",
-    ),
-    Row(
+        title='"Cannot scale cluster autoscaler enabled node pool"',
         kind=K.AUTOSCALED,
         text="cannot scale cluster autoscaler enabled node ?pool",
         message="the cluster autoscaler was turned on for the pool, so only its bounds are set from now on; "
@@ -44,46 +40,39 @@ CATALOGUE: Final = (
     ),
     # Quota, the most frequent by far.
     Row(
+        title="quota of LowPriorityCores",
         kind=K.SPOT_QUOTA,
         text="LowPriorityCores|spot (vcpu|cores?) quota",
         avoid=_HOUR,
-        message="the quota of spot vCPUs is used up{figures}; "
-        + _QUOTA_PAGE
-        + " (Total Regional Spot vCPUs), "
-        "or do without resource.spot",
+        message="the quota of spot vCPUs is used up{figures}; {ask} (Total Regional Spot vCPUs), or do without "
+        "resource.spot",
     ),
     Row(
+        title='quota of Total Regional Cores, "regional vcpu quota"',
         kind=K.REGION_QUOTA,
         text=r"total regional (cores|vcpus)|regional vcpu quota|quota limits? of cores?\b",
         avoid=10 * _MINUTE,
-        message="the region's vCPU quota is used up{figures}, no other size helps; "
-        + _QUOTA_PAGE
-        + " (Total Regional vCPUs), or delete other machines",
+        message="the region's vCPU quota is used up{figures}, no other size helps; {ask} (Total Regional vCPUs), "
+        "or delete other machines",
     ),
     Row(
+        title='"... Family Cores quota" with "Current Limit: 0"',
         kind=K.QUOTA,
         text=r"cores quota.*current limit: 0\b",
         avoid=_HOUR,
-        message="the subscription has no quota of {family}{figures}; "
-        + _QUOTA_PAGE
-        + " or choose another size",
+        message="the subscription has no quota of {family}{figures}; {ask} or choose another size",
     ),
     Row(
+        title='"... Family Cores quota", "Insufficient vcpu quota"',
         kind=K.QUOTA,
-        text="(family )?cores quota|vcpu quota requested",
+        code="ErrCode_InsufficientVCPUQuota|QuotaExceeded",
+        text="cores quota|vcpu quota requested",
         avoid=10 * _MINUTE,
-        message="the quota of {family} is used up{figures}; " + _QUOTA_PAGE + " or choose another size",
-    ),
-    Row(
-        kind=K.QUOTA,
-        code="ErrCode_InsufficientVCPUQuota|InsufficientVCPUQuota|QuotaExceeded",
-        avoid=10 * _MINUTE,
-        message="the quota of {family} is used up{figures}; "
-        + _QUOTA_PAGE
-        + " or choose another size ({said})",
+        message="the quota of {family} is used up{figures}; {ask} or choose another size",
     ),
     # The machine cannot be had, now or at all.
     Row(
+        title="size not offered here",
         kind=K.RESTRICTED,
         code="SkuNotAvailable|NotAvailableForSubscription",
         avoid=_LONG,
@@ -92,49 +81,51 @@ CATALOGUE: Final = (
         "or ask Azure support to lift the restriction",
     ),
     Row(
+        title='size "does not support spot"',
         kind=K.RESTRICTED,
         text="does not support (low.?priority|spot)|spot (is|are) not (supported|available)",
         avoid=_LONG,
         message="{size} cannot be had as spot; leave out resource.spot or choose another size",
     ),
     Row(
+        title='size that AKS does not take, "not allowed in your subscription"',
         kind=K.RESTRICTED,
-        code="VMSizeNotSupported|VMSizeDoesNotSupport.*|VMSizeIsRestricted",
-        avoid=_LONG,
-        message="AKS does not take {size}; choose another size (`az aks nodepool add` lists them when it refuses)",
-    ),
-    Row(
-        kind=K.RESTRICTED,
+        code="VMSizeNotSupported|VMSizeIsRestricted",
         text=r"not supported for (the )?subscription|VM (SKU|size) .*not (supported|allowed|available)"
         r"|not allowed in your subscription",
         avoid=_LONG,
         message="this subscription or AKS does not take {size} here; choose another size or region ({said})",
     ),
     Row(
+        title="zone without the size",
         kind=K.CONSTRAINT,
-        code="AvailabilityZoneNotSupported|.*ZoneNotSupported.*",
+        code="AvailabilityZoneNotSupported",
         avoid=_HOUR,
         message="{size} is not in the zones that were asked for; leave the zones out",
     ),
     Row(
+        title="too many constraints",
         kind=K.CONSTRAINT,
-        code="Overconstrained(Zonal)?AllocationRequest|OverconstrainedSpotAllocationRequest",
+        code="OverconstrainedAllocationRequest|OverconstrainedZonalAllocationRequest",
         avoid=_HOUR,
         message="{size} does not meet all constraints at once (zone, placement group, disk); another size is tried",
     ),
     Row(
+        title="no machines in the zone",
         kind=K.CAPACITY,
         code="ZonalAllocationFailed",
         avoid=_HOUR,
         message="Azure has none of {size} left in the zone; another size is tried, or this one again in an hour",
     ),
     Row(
+        title="no machines in the region",
         kind=K.CAPACITY,
-        code="AllocationFailed|SpotAllocationFailed",
+        code="AllocationFailed",
         avoid=_HOUR,
         message="Azure has none of {size} left in the region; another size is tried, or this one again in an hour",
     ),
     Row(
+        title="region overloaded",
         kind=K.UNAVAILABLE,
         code="AksCapacityHeavyUsage",
         retry=30 * _MINUTE,
@@ -142,154 +133,154 @@ CATALOGUE: Final = (
     ),
     # What an administrator must change.
     Row(
+        title="subnet full",
         kind=K.NETWORK,
-        code="SubnetIsFull|InsufficientSubnetSize",
+        code="SubnetIsFull",
         message="the nodes' subnet has no addresses left; give the pools a larger one (KAIRAY_AKS_SUBNET)",
     ),
     Row(
+        title="right on another resource missing",
         kind=K.DENIED,
         code="LinkedAuthorizationFailed",
         message="Kairay's identity lacks {action} on a resource that the pool uses; assign a role with it there",
     ),
     Row(
+        title="right on the cluster missing",
         kind=K.DENIED,
         code="AuthorizationFailed|Forbidden",
         message="Kairay's identity lacks {action}; assign the role of docs/aks.md to it on the cluster",
     ),
     Row(
+        title="AADSTS700213: no matching federated identity record",
         kind=K.DENIED,
-        text=r"AADSTS700(21|211|212|213|23|24)\b|federated identity",
+        text=r"AADSTS700(21|211|212|213)\b|federated identity",
         retry=_MINUTE,
         message="Microsoft Entra knows no federated credential for the controller's service account; create it as in "
         "docs/aks.md, and wait a minute or two if it is new",
     ),
     Row(
+        title="no login, or an expired one",
         kind=K.DENIED,
-        code="(Expired|Invalid)AuthenticationToken.*|AuthenticationFailed|CredentialUnavailable|ClientAuthentication.*",
+        code="ExpiredAuthenticationToken|InvalidAuthenticationToken.*|AuthenticationFailed|CredentialUnavailable",
         retry=_MINUTE,
         message="no login to Azure: {said}; give the controller a workload identity as in docs/aks.md",
     ),
     Row(
+        title="resource lock",
         kind=K.DENIED,
         code="ScopeLocked",
         message="a resource lock protects the cluster or its node resource group; remove it (`az lock list`)",
     ),
     Row(
+        title="subscription disabled",
         kind=K.DENIED,
-        code="ReadOnlyDisabledSubscription|SubscriptionNotRegistered|DisabledSubscription",
+        code="ReadOnlyDisabledSubscription",
         message="the subscription is disabled, Azure takes no changes; enable it again",
     ),
     Row(
-        kind=K.INVALID,
+        title="provider not registered",
+        kind=K.DENIED,
         code="MissingSubscriptionRegistration",
         message="the subscription is not registered for {namespace}; run `az provider register -n {namespace}`",
     ),
     Row(
+        title="Azure Policy",
         kind=K.POLICY,
-        code="RequestDisallowedByPolicy|RequestDisallowedByAzure",
+        code="RequestDisallowedByPolicy",
         message="an Azure Policy forbids the pool; exempt it or allow what it needs ({said})",
     ),
     Row(
-        kind=K.LIMIT,
-        code="MaxAgentPoolCountReached|AgentPoolsLimitExceeded",
-        message="the cluster has as many node pools as AKS allows (100); delete some that are not used",
-    ),
-    Row(
+        title='too many pools, "maximum number of agent pools"',
         kind=K.LIMIT,
         text=r"(maximum|limit|exceed).{0,60}(agent|node) ?pools|(agent|node) ?pools.{0,60}(maximum|limit|exceed)",
         message="the cluster has as many node pools as AKS allows (100); delete some that are not used",
     ),
     Row(
-        kind=K.INVALID,
+        title="cluster or pool stopped",
+        kind=K.UNAVAILABLE,
         text=r"cluster .*(is|been) (currently )?(stopped|in stopped)|power ?state.*stopped",
         retry=5 * _MINUTE,
         message="the cluster or the pool is stopped; start it with `az aks start` or `az aks nodepool start`",
     ),
     Row(
+        title="subscription, group or cluster not found",
         kind=K.INVALID,
         code="ResourceGroupNotFound|SubscriptionNotFound|InvalidSubscriptionId|ParentResourceNotFound",
-        message="Azure does not find the cluster; check KAIRAY_AKS_SUBSCRIPTION, KAIRAY_AKS_RESOURCE_GROUP and "
-        "KAIRAY_AKS_CLUSTER ({said})",
-    ),
-    Row(
-        kind=K.INVALID,
-        code="ResourceNotFound",
-        text=r"managedClusters/[^/']+'",
+        text=r"managedClusters/[^/']+' .*was not found",
         message="Azure does not find the cluster; check KAIRAY_AKS_SUBSCRIPTION, KAIRAY_AKS_RESOURCE_GROUP and "
         "KAIRAY_AKS_CLUSTER ({said})",
     ),
     # The pool or its machines.
     Row(
+        title="machine without node",
         kind=K.NODE,
-        code="VMExtension.*|OSProvisioning.*|VMExtensionProvisioning.*|NodesNotReady|KubeletNotReady.*",
-        message="a machine came and did not become a node ({said}); it is replaced once. If it comes again: can nodes "
-        "reach the API server and mcr.microsoft.com?",
+        code="VMExtension.*|OSProvisioning.*",
+        message="a machine came and did not become a node ({said}); see that nodes reach the API server and "
+        "mcr.microsoft.com",
     ),
     Row(
+        title='"disruption budget", drain failed',
         kind=K.BUSY,
         text="disruption budget|PodDrainFailure|undrainable|drain .*(fail|timed? ?out)",
         retry=_MINUTE,
         message="a pod disruption budget holds a node that is to go; relax it, or delete the pod ({said})",
     ),
     Row(
+        title="pool not found",
         kind=K.GONE,
-        code="NotFound|ResourceNotFound|AgentPoolNotFound",
+        code="NotFound|ResourceNotFound",
         message="the pool is not there any more; it is made again if it is still wanted",
     ),
     Row(
+        title="ETag of an older version",
         kind=K.CONFLICT,
         code="PreconditionFailed|EtagMismatch",
+        status="412",
         message="the pool was changed since it was read; it is read again",
     ),
-    Row(kind=K.CONFLICT, status="412", message="the pool was changed since it was read; it is read again"),
     Row(
+        title="property that cannot change",
         kind=K.INVALID,
         code="PropertyChangeNotAllowed",
         message="AKS does not let that property of a pool change; delete the pool, it is made anew ({said})",
     ),
     # How the service is.
     Row(
+        title='throttled, also by Compute ("HighCostGet...")',
         kind=K.THROTTLED,
-        code="Throttled|TooManyRequests|SubscriptionRequestsThrottled|OperationThrottled",
-        retry=_MINUTE,
-        message="Azure wants fewer calls; it is asked again when it allows",
-    ),
-    Row(
-        kind=K.THROTTLED,
-        text="HighCostGet|request (rate|limit)|rate limit|number of .*requests .*exceeded",
-        retry=_MINUTE,
-        message="Azure wants fewer calls; it is asked again when it allows",
-    ),
-    Row(
-        kind=K.THROTTLED,
+        code="Throttled|TooManyRequests|SubscriptionRequestsThrottled",
+        text="HighCostGet|rate limit|number of .*requests .*exceeded",
         status="429",
         retry=_MINUTE,
         message="Azure wants fewer calls; it is asked again when it allows",
     ),
     Row(
+        title="refused without a known code",
         kind=K.DENIED,
         status="401|403",
         retry=_MINUTE,
         message="Azure refuses Kairay's identity ({said}); assign the role of docs/aks.md to it on the cluster",
     ),
     Row(
+        title="failed without a cause",
         kind=K.UNAVAILABLE,
-        code="ReconcileVMSSAgentPoolFailed|ProvisioningFailed|CreateVMSSAgentPoolFailed",
+        code="ReconcileVMSSAgentPoolFailed|ProvisioningFailed",
         retry=_MINUTE,
         message="AKS failed to bring the pool's machines and does not say why ({said}); "
         "`az aks nodepool show` has the rest",
     ),
     Row(
+        title="no answer, or an error of Azure's own",
         kind=K.UNAVAILABLE,
         code="NoAnswer|InternalOperationError|InternalServerError|ServerTimeout|ServiceUnavailable|GatewayTimeout",
-        retry=30,
-        message="Azure does not answer as it should ({said}); it is asked again",
-    ),
-    Row(
-        kind=K.UNAVAILABLE,
         status="408|5..",
         retry=30,
         message="Azure does not answer as it should ({said}); it is asked again",
     ),
 )
-OTHERWISE: Final = Row(kind=K.INVALID, avoid=10 * _MINUTE, message="Azure refuses the pool: {code}: {said}")
+OTHERWISE: Final = Row(
+    title="anything else",
+    kind=K.INVALID,
+    avoid=10 * _MINUTE,
+    message="Azure refuses the pool: {code}: {said}",
+)

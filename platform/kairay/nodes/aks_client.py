@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
 API_VERSION: Final = "2026-08-01"
+_NO_ANSWER: Final = "NoAnswer"
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 
 
@@ -104,6 +105,8 @@ def refusals(offer: Offer | None = None, unless: Callable[[Complaint], bool] | N
         complaint = complaint_of(error)
         if unless is None or not unless(complaint):
             raise RefusedError(refusal_of(complaint, offer)) from error
+    except ValueError as error:  # JSON was promised, and something else came.
+        raise RefusedError(refusal_of(Complaint(code=_NO_ANSWER, text=str(error)), offer)) from error
 
 
 def complaint_of(error: AzureError) -> Complaint:
@@ -111,7 +114,7 @@ def complaint_of(error: AzureError) -> Complaint:
     if isinstance(error, HttpResponseError) and error.response is not None:
         response: Any = error.response
         return _read(_body(response), response.status_code, response.headers)
-    code = "CredentialUnavailable" if isinstance(error, ClientAuthenticationError) else "NoAnswer"
+    code = "CredentialUnavailable" if isinstance(error, ClientAuthenticationError) else _NO_ANSWER
     return Complaint(code=code, text=str(error.message or error))
 
 
@@ -131,7 +134,9 @@ async def get_pages(client: ContainerServiceClient, url: str) -> list[dict[str, 
 
 
 def _read(body: Mapping[str, Any], status: int | None, headers: Mapping[str, str]) -> Complaint:
-    complaint = Complaint.read(body, default=f"HTTP {status}", status=status)
+    # An error with a good status is no answer of Azure's: a page of a proxy.
+    default = f"HTTP {status}" if status is None or status >= 400 else _NO_ANSWER
+    complaint = Complaint.read(body, default=default, status=status)
     return Complaint(
         code=complaint.code,
         text=complaint.text,

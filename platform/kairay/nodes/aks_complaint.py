@@ -24,8 +24,11 @@ class Complaint:
 
     @classmethod
     def read(cls, said: Mapping[str, Any], *, default: str, status: int | None = None) -> Complaint:
-        """From JSON: `{code, message, details}`, wrapped in `error` or not."""
-        said = said.get("error") or said
+        """From JSON: `{code, message, details}` in `error` or bare, or a login's `{error, error_description}`."""
+        inner = said.get("error")
+        if isinstance(inner, str):
+            return cls(code=inner, text=str(said.get("error_description") or ""), status=status)
+        said = inner if isinstance(inner, dict) else said
         details = said.get("details")
         return cls(
             code=str(said.get("code") or default),
@@ -52,11 +55,13 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One kind of error: it fits when every pattern that it gives is found."""
+    """One kind of error: it fits when one of its patterns is found."""
 
+    title: str
+    """In a few words, for docs/aks.md; what stands in quotes is Azure's."""
     kind: RefusalKind
     code: str = ""
-    """Regular expression for the whole code."""
+    """Regular expression for a whole code."""
     text: str = ""
     """Regular expression somewhere in the text, whatever the case."""
     status: str = ""
@@ -68,12 +73,15 @@ class Row:
     retry: float = 0.0
     """Seconds until the same call is, where no header says."""
     message: str
-    """With the remedy; {size}, {family}, {figures}, {action}, {namespace} and {said} are filled in."""
+    """With the remedy; `facts_of` and `refusal_of` fill in {size}, {family}, {figures}, {said} and others."""
 
     def fits(self, complaint: Complaint) -> bool:
         """Whether it is this error."""
         return (
-            (not self.code or any(re.fullmatch(self.code, code) for code in complaint.codes))
-            and (not self.text or re.search(self.text, complaint.text, re.IGNORECASE | re.DOTALL) is not None)
-            and (not self.status or re.fullmatch(self.status, str(complaint.status)) is not None)
+            (bool(self.code) and any(re.fullmatch(self.code, code) for code in complaint.codes))
+            or (
+                bool(self.text)
+                and re.search(self.text, complaint.text, re.IGNORECASE | re.DOTALL) is not None
+            )
+            or (bool(self.status) and re.fullmatch(self.status, str(complaint.status)) is not None)
         )

@@ -35,6 +35,7 @@ def facts_of(text: str) -> dict[str, str]:
     return {
         "family": _find(_FAMILY, text) or "the size's family",
         "figures": _figures(text),
+        "ask": "ask for more under Quotas > Compute in the Azure portal",
         "action": _find(_ACTION, text) or "a permission",
         "namespace": _find(_NAMESPACE, text) or "Microsoft.ContainerService",
     }

@@ -67,11 +67,19 @@ class Simulator:
         with self._lock:
             end = self.cloud.clock.now() + seconds
             while (now := self.cloud.clock.now()) < end:
-                due = min((moment for moment in self._due() if moment > now), default=end)
-                self.cloud.clock.advance(min(due, end) - now)
+                due = self.next_event()
+                self.cloud.clock.advance(min(end if due is None else due, end) - now)
                 self.cloud.settle()
             self.cloud.settle()
         self._tell()
+
+    def next_event(self) -> float | None:
+        """When something happens by itself next, on the cloud's clock."""
+        cloud = self.cloud
+        moments = [operation.ends for operation in cloud.operations.values()]
+        for pool in cloud.pools.values():
+            moments += [moment for machine in pool.machines for moment in (machine.joins_at, machine.gpus_at)]
+        return min((moment for moment in moments if moment > cloud.clock.now()), default=None)
 
     def nodes(self) -> list[dict[str, Any]]:
         """Node manifests of the machines that have joined."""
@@ -95,13 +103,6 @@ class Simulator:
             answer = control(self.arm, call) if call.path.startswith("/_control/") else self.arm.answer(call)
         self._tell()
         return answer
-
-    def _due(self) -> list[float]:
-        moments = [operation.ends for operation in self.cloud.operations.values()]
-        for pool in self.cloud.pools.values():
-            for machine in pool.machines:
-                moments += [machine.joins_at, machine.gpus_at]
-        return moments
 
     def _tick(self) -> None:
         while not self._ended.wait(_TICK):

@@ -1,0 +1,160 @@
+"""Nodes come for work and leave after it, on a simulated AKS, with everything between them real."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from aks_faults import CASES, Case
+from aks_scenario import A100, FAMILY, H100
+from keeper_stage import Stage
+from simulator import Simulator
+
+HOUR = 3600
+CALLS = ("PUT pool", "POST deleteMachines", "DELETE pool", "GET pools")
+
+
+def test_work_gets_its_nodes_in_one_write_and_they_go_by_name_when_it_ends(azure: Simulator) -> None:
+    stage = Stage(azure)
+    stage.need(3)
+    stage.until(lambda: stage.running() == 3, within=400)
+    assert azure.arm.calls["PUT pool"] == 1
+    stage.end()
+    stage.until(lambda: stage.machines() == 0, within=400)
+    assert (azure.arm.calls["PUT pool"], azure.arm.calls["POST deleteMachines"]) == (1, 1)
+    assert all(pool.state == "Succeeded" for pool in azure.cloud.pools.values())
+
+
+def test_an_empty_pool_goes_after_an_hour(azure: Simulator) -> None:
+    stage = Stage(azure)
+    stage.need()
+    stage.until(lambda: stage.running() == 1, within=400)
+    stage.end()
+    stage.until(lambda: list(azure.cloud.pools) == ["system"], within=2 * HOUR)
+
+
+def test_more_work_grows_the_pool_in_one_more_write(azure: Simulator) -> None:
+    stage = Stage(azure)
+    stage.need()
+    stage.until(lambda: stage.running() == 1, within=400)
+    stage.need(2)
+    stage.until(lambda: stage.running() == 3, within=600)
+    assert azure.arm.calls["PUT pool"] == 2
+    assert stage.machines() == 3
+
+
+def test_a_family_without_quota_is_not_asked_for_and_the_next_size_comes(azure: Simulator) -> None:
+    azure.cloud.quota.limits[FAMILY] = 0
+    stage = Stage(azure)
+    stage.need()
+    stage.until(lambda: stage.running() == 1, within=400)
+    asked = [entry["body"]["properties"]["vmSize"] for entry in azure.arm.log if entry["call"] == "PUT pool"]
+    assert asked == [H100]
+    assert any(FAMILY in words for words in stage.words)
+
+
+def test_a_region_without_machines_of_a_size_gives_the_next_and_the_failed_pool_goes(
+    azure: Simulator,
+) -> None:
+    azure.cloud.capacity[A100] = 0
+    stage = Stage(azure)
+    stage.need()
+    stage.until(lambda: stage.running() == 1, within=1200)
+    assert {pool.properties["vmSize"] for name, pool in azure.cloud.pools.items() if name != "system"} >= {
+        H100
+    }
+    stage.until(
+        lambda: all(pool.properties["vmSize"] != A100 for pool in azure.cloud.pools.values()), within=HOUR
+    )
+    assert any(A100 in words for words in stage.words)
+
+
+def test_a_controller_that_dies_every_few_seconds_asks_for_nothing_twice(azure: Simulator) -> None:
+    stage = Stage(azure)
+    stage.need(2)
+    for _ in range(40):
+        stage.go_on(9)
+    assert stage.running() == 2
+    assert (azure.arm.calls["PUT pool"], stage.machines()) == (1, 2)
+
+
+def test_an_evicted_spot_node_is_asked_for_again_and_the_third_gives_way_to_on_demand(
+    azure: Simulator,
+) -> None:
+    stage = Stage(azure, A100, spot=True)
+    stage.need()
+    for _ in range(3):
+        stage.until(lambda: stage.running() == 1, within=HOUR)
+        (pool,) = [name for name, pool in azure.cloud.pools.items() if pool.size == (A100, True)]
+        azure.cloud.evict(pool)
+        azure.advance(0)
+        stage.go_on(5)
+    stage.until(lambda: stage.running() == 1, within=HOUR)
+    used = [pool.size for pool in azure.cloud.pools.values() if pool.machines and pool.name != "system"]
+    assert (A100, False) in used
+
+
+def test_an_autoscaler_that_is_turned_on_is_given_room_and_its_count_left_alone(azure: Simulator) -> None:
+    stage = Stage(azure, A100)
+    stage.need()
+    stage.until(lambda: stage.running() == 1, within=400)
+    stage.go_on(120)
+    (pool,) = [pool for name, pool in azure.cloud.pools.items() if name != "system"]
+    azure.cloud.change(pool.name, enableAutoScaling=True, minCount=0, maxCount=1)
+    stage.need(2)
+    stage.until(lambda: pool.properties["maxCount"] == 3, within=HOUR)
+    assert pool.properties["count"] == 1
+    azure.advance(300)
+    azure.cloud.autoscale(pool.name, 3)
+    stage.until(lambda: stage.running() == 3, within=HOUR)
+
+
+def test_pools_of_others_are_as_they_were_after_all(azure: Simulator) -> None:
+    azure.cloud.add_foreign("gpus", {"vmSize": A100, "count": 2, "nodeLabels": {"kairay.dev/pool": "g1"}})
+    before = dict(azure.cloud.pools["gpus"].properties)
+    stage = Stage(azure)
+    stage.need(2)
+    stage.until(lambda: stage.running() == 2, within=400)
+    stage.end()
+    stage.until(lambda: stage.machines() == 2, within=600)
+    assert azure.cloud.pools["gpus"].properties == before
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.spot], ids=lambda case: case.name)
+def test_after_any_failure_the_work_gets_its_node_and_nothing_is_left_behind(
+    azure: Simulator, case: Case
+) -> None:
+    azure.arm.checks = False
+    fault = case.make()
+    fault.times = 1
+    azure.cloud.faults.append(fault)
+    stage = Stage(azure)
+    stage.need()
+    stage.until(lambda: stage.running() == 1, within=2 * HOUR)
+    assert fault.times == 0
+    stage.end()
+    stage.until(lambda: stage.machines() == 0, within=2 * HOUR)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_fails_at_random_no_machine_is_paid_for_without_work_in_the_end(
+    azure: Simulator, seed: int
+) -> None:
+    azure.arm.checks = False
+    chance, stage = random.Random(seed), Stage(azure)
+    for _ in range(6):
+        fault = chance.choice(CASES).make()
+        fault.times, fault.arrive = 1, chance.randint(0, 2)
+        fault.call = "PUT pool" if fault.operation else chance.choice(CALLS)
+        azure.cloud.faults.append(fault)
+    for _ in range(5):
+        stage.need(chance.randint(1, 3))
+        stage.go_on(chance.uniform(5, 400))
+        if chance.random() < 0.5:
+            stage.end()
+    azure.cloud.faults.clear()
+    stage.need()
+    stage.until(lambda: stage.running() == stage.pods(), within=4 * HOUR)
+    stage.end()
+    stage.until(lambda: stage.machines() == 0, within=4 * HOUR)
