@@ -19,6 +19,7 @@ import aiohttp
 from kairay.controller.board import NodeBoard
 from kairay.controller.events import Events
 from kairay.controller.http import Health, serve_http
+from kairay.controller.kaito import KaitoGate
 from kairay.controller.keeper import NodeKeeper, NodeTools
 from kairay.controller.leader import Elector
 from kairay.controller.log import Log
@@ -71,17 +72,25 @@ async def run(settings: Settings, options: Options, log: Log) -> None:
             identity=f"{socket.gethostname()}_{os.getpid()}", now=time.monotonic,
         )  # fmt: skip
         controller = Controller(settings, options.namespace, cluster, session, metrics, log, provided)
-        health = Health(alive=controller.is_alive, ready=controller.is_ready, registry=metrics.registry)
+        gate = KaitoGate(cluster=cluster, namespaces=settings.namespaces, log=log)
+        health = Health(
+            alive=controller.is_alive,
+            ready=lambda: gate.is_open and controller.is_ready(),
+            registry=metrics.registry,
+        )
         http = await serve_http(health, host=options.http_host, port=options.http_port)
         log.info("started", **describe(settings))
         try:
-            await _until(stop, _lead(elector, controller, metrics, log))
+            await _until(stop, _lead(gate, elector, controller, metrics, log))
         finally:
             await http.cleanup()
             log.info("stopped")
 
 
-async def _lead(elector: Elector, controller: Controller, metrics: Metrics, log: Log) -> None:
+async def _lead(
+    gate: KaitoGate, elector: Elector, controller: Controller, metrics: Metrics, log: Log
+) -> None:
+    await gate.wait()
     await elector.win()
     log.info("leading", identity=elector.identity)
     metrics.leading.set(1)

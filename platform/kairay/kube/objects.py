@@ -56,12 +56,18 @@ NODE: Final = Kind("v1", "Node", "nodes", namespaced=False)
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
+VALIDATING_WEBHOOK: Final = Kind(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    namespaced=False,
+)
 
 KINDS: Final[Mapping[tuple[str, str], Kind]] = {
     (kind.api_version, kind.kind): kind
     for kind in (
         WORKSPACE, RAY_JOB, RAY_SERVICE, RAY_CLUSTER, POD, SERVICE, CONFIG_MAP, SECRET, CLAIM, EVENT, NODE,
-        DEPLOYMENT, NETWORK_POLICY, LEASE,
+        DEPLOYMENT, NETWORK_POLICY, LEASE, VALIDATING_WEBHOOK,
     )
 }  # fmt: skip
 """By (apiVersion, kind)."""
