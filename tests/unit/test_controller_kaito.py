@@ -21,7 +21,11 @@ KAITO_IMAGE = "mcr.microsoft.com/aks/kaito/workspace:0.12.0"
 def deployment(
     image: str = KAITO_IMAGE, *, name: str = "workspace", namespace: str = "kaito-workspace", **parts: Any
 ) -> Manifest:
-    container = {"name": "workspace", "image": image, "env": [{"name": each} for each in parts.pop("env", ())]}
+    container = {
+        "name": "workspace",
+        "image": image,
+        "env": [{"name": each} for each in parts.pop("env", ())],
+    }
     return {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
         "spec": {"replicas": 1, "template": {"spec": {"containers": [container]}}, **parts},

@@ -37,7 +37,7 @@ def test_another_lock_file_asks_for_another_build(tmp_path: Path) -> None:
 
 
 def test_every_program_comes_from_a_module_that_is_locked() -> None:
-    for tool in (*tools.NEEDED, *tools.LATER):
+    for tool in (*tools.NEEDED, *tools.LATER, tools.HELM):
         lock = (TOOL_MODULES / tool.module / "go.mod").read_text()
         for package in tool.programs.values():
             assert package in lock, package

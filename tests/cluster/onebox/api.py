@@ -81,6 +81,11 @@ class Api:
             if manifest:
                 self.apply(manifest, namespace)
 
+    def post(self, path: str, body: Manifest) -> Manifest:
+        """What is asked by POST: a token, a review of rights; returns the answer."""
+        answer = self._call("POST", path, data=json.dumps(body), headers={"Content-Type": "application/json"})
+        return cast("Manifest", answer.json())
+
     def patch(self, path: str, patch: Manifest | list[Manifest]) -> Manifest:
         """A merge patch (mapping) or a JSON patch (list)."""
         kind = "json-patch" if isinstance(patch, list) else "merge-patch"

@@ -127,6 +127,7 @@ def build_tools(report: Report) -> None:
         packages.install(report)
     folder = layout.tools / tools.cache_key()
     tools.build(folder, (*tools.NEEDED, *tools.LATER), _build_log(layout), report)
+    tools.build(tools.helm_folder(layout.tools), (tools.HELM,), _build_log(layout), report)
 
 
 def take_down(report: Report, *, force: bool = False) -> None:

@@ -63,14 +63,23 @@ LATER = (
     Tool(module="kwok", programs={"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
 )
 """Built when the cluster is up already; it uses them from then on."""
+HELM = Tool(module="helm", programs={"helm": "helm.sh/helm/v3/cmd/helm"})
+"""For the tests of the chart: no part of the cluster, kept in a folder of its own."""
 
 
-def cache_key(modules: Path = TOOL_MODULES) -> str:
-    """Hash of every go.mod and go.sum and of the table above: what decides the bytes of the programs."""
-    digest = hashlib.sha256(repr((NEEDED, LATER)).encode())
-    for path in sorted(path for pattern in ("*/go.*", "*/*.go") for path in modules.glob(pattern)):
+def cache_key(modules: Path = TOOL_MODULES, groups: tuple[tuple[Tool, ...], ...] = (NEEDED, LATER)) -> str:
+    """Hash of their go.mod and go.sum and of the table above: what decides the bytes of the programs."""
+    digest = hashlib.sha256(repr(groups).encode())
+    names = {tool.module for group in groups for tool in group}
+    found = (path for pattern in ("*/go.*", "*/*.go") for path in modules.glob(pattern))
+    for path in sorted(path for path in found if path.parent.name in names):
         digest.update(path.parent.name.encode() + path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def helm_folder(tools: Path) -> Path:
+    """Where helm is once it is built; `tools` is the cache of all."""
+    return tools / f"helm-{cache_key(groups=((HELM,),))}"
 
 
 def missing(folder: Path, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
