@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,3 +113,21 @@ def kubeconfig(server: BareApiServer, path: Path) -> Path:
     path.write_text(json.dumps(config))
     path.chmod(0o600)
     return path
+
+
+@contextlib.contextmanager
+def controller(server: BareApiServer, folder: Path, **settings: str) -> Iterator[None]:
+    """A process of its own that acts as the account; it gives its Lease back at the end."""
+    place = {"KUBECONFIG": str(kubeconfig(server, folder / "kubeconfig")), "KAIRAY_HTTP_HOST": "127.0.0.1"}
+    environment = {**os.environ, **place, "KAIRAY_HTTP_PORT": "0", **settings}
+    log = folder / "controller.log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "kairay.controller"]
+        process = subprocess.Popen(command, env=environment, stderr=output)
+    try:
+        eventually("the controller leads", lambda: '"synced"' in log.read_text("utf-8") or process.poll(), 60)
+        assert process.poll() is None, f"the controller ended: {log.read_text('utf-8')}"
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +34,7 @@ from kairay.kube.objects import (
     Kind,
 )
 from onebox.api import Manifest
-from rights import NAMESPACE, Audit, Right, give, held, kubeconfig
+from rights import NAMESPACE, Audit, Right, controller, give, held, kubeconfig
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -136,24 +132,6 @@ def test_without_the_right_to_finalizers_an_owned_object_is_refused(
 
 
 # -- the way through everything --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def controller(server: BareApiServer, folder: Path) -> Iterator[None]:
-    """A process of its own that acts as the account; it gives its Lease back at the end."""
-    settings = {"KUBECONFIG": str(kubeconfig(server, folder / "kubeconfig")), "KAIRAY_HTTP_HOST": "127.0.0.1"}
-    environment = {**os.environ, **settings, "KAIRAY_HTTP_PORT": "0"}
-    log = folder / "controller.log"
-    with log.open("wb") as output:
-        command = [sys.executable, "-m", "kairay.controller"]
-        process = subprocess.Popen(command, env=environment, stderr=output, cwd=ROOT)
-    try:
-        eventually("the controller leads", lambda: '"synced"' in log.read_text("utf-8") or process.poll(), 60)
-        assert process.poll() is None, f"the controller ended: {log.read_text('utf-8')}"
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def make_all(server: BareApiServer) -> None:

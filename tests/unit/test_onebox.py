@@ -36,6 +36,16 @@ def test_another_lock_file_asks_for_another_build(tmp_path: Path) -> None:
     assert tools.cache_key(modules) != before
 
 
+def test_another_helm_rebuilds_no_program_of_the_cluster(tmp_path: Path) -> None:
+    modules = tmp_path / "modules"
+    shutil.copytree(TOOL_MODULES, modules)
+    with (modules / "helm" / "go.sum").open("a") as lock:
+        lock.write("\n")
+    assert tools.cache_key(modules) == tools.cache_key()
+    helm = ((tools.HELM,),)
+    assert tools.cache_key(modules, helm) != tools.cache_key(groups=helm)
+
+
 def test_every_program_comes_from_a_module_that_is_locked() -> None:
     for tool in (*tools.NEEDED, *tools.LATER, tools.HELM):
         lock = (TOOL_MODULES / tool.module / "go.mod").read_text()

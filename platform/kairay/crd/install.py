@@ -1,4 +1,7 @@
-"""The generated files of kuberay/install and docs by path: the same bytes for the same types and presets. Pure."""
+"""The generated files of kuberay and docs by path: the same bytes for the same types and presets. Pure.
+
+The Helm chart installs the same CRD, policies and rights; it holds copies, since a chart reads nothing outside itself.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,11 @@ nodes, and nothing is asked of a model hub while you apply.
 def text_of(name: str) -> str:
     """The content of one generated file; KeyError for another name."""
     return GENERATED[name]()
+
+
+def copy_of(source: str, text: str) -> str:
+    """A copy of a file that people write, as it stands in the chart."""
+    return f"# Copied from {source} by `make crd`; a test compares them.\n{text}"
 
 
 def _crd() -> str:
@@ -69,5 +77,9 @@ def _cell(message: str) -> str:
 GENERATED: Final[dict[str, Callable[[], str]]] = {
     "kuberay/install/crd.yaml": _crd,
     "kuberay/install/policies.yaml": _policies,
+    "kuberay/chart/crds/crd.yaml": _crd,
+    "kuberay/chart/files/policies.yaml": _policies,
     "docs/admission.md": _docs,
 }
+COPIED: Final[dict[str, str]] = {"kuberay/chart/files/rbac.yaml": "kuberay/install/rbac.yaml"}
+"""Copy to original."""

@@ -2,6 +2,8 @@ module kairay.dev/tools/helm
 
 go 1.25.0
 
+tool helm.sh/helm/v3/cmd/helm
+
 require (
 	dario.cat/mergo v1.0.1 // indirect
 	github.com/Azure/go-ansiterm v0.0.0-20250102033503-faa5f7b0171c // indirect

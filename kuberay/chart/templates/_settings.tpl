@@ -1,0 +1,23 @@
+{{- /* The controller's environment: readable values on the right, variables of kairay.controller.settings on the left. */ -}}
+{{- define "kairay.settings" -}}
+{{- $settings := dict
+  "KAIRAY_RAY_IMAGE" .Values.ray.image
+  "KAIRAY_RAY_VERSION" .Values.ray.version
+  "KAIRAY_HEAD_SIZE" .Values.ray.head
+  "KAIRAY_WORKER_SIZE" .Values.ray.worker
+  "KAIRAY_WORKER_IDLE_SECONDS" .Values.ray.workerIdleSeconds
+  "KAIRAY_RUN_STORAGE" .Values.ray.runStorage
+  "KAIRAY_STORAGE_CLASS" .Values.ray.storageClass
+  "KAIRAY_ADVERTISED_GPUS" .Values.ray.advertisedGpus
+  "KAIRAY_INSECURE_REGISTRIES" (join "," .Values.insecureRegistries)
+  "KAIRAY_SERVE_BY_DEFAULT" .Values.tuning.serveByDefault
+  "KAIRAY_ATTEMPTS" .Values.tuning.attempts
+  "KAIRAY_IDLE_SECONDS" .Values.inference.idleSeconds
+  "KAIRAY_NAMESPACES" (join "," .Values.watchNamespaces)
+-}}
+{{- range $name, $value := $settings }}
+{{- if not (has $value (list nil "")) }}
+{{ $name }}: {{ $value | toString | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
