@@ -22,7 +22,7 @@ from onebox.layout import Layout
 from onebox.tools import helm_folder
 from rights import NAMESPACE, controller
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 CHART = INSTALL.parent / "chart"
 NAME = "kairay-controller"
@@ -178,6 +178,21 @@ def server() -> Iterator[BareApiServer]:
             yield found
     except NotBuiltError as error:
         pytest.skip(str(error))
+
+
+def test_it_is_not_installed_beside_a_live_kaito(server: BareApiServer) -> None:
+    path = (
+        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/validation.workspace.kaito.sh"
+    )
+    server.api.apply({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "validation.workspace.kaito.sh"}, "webhooks": [],
+    })  # fmt: skip
+    place = (f"--kubeconfig={server.kubeconfig}", "--namespace", NAMESPACE, "--create-namespace")
+    done = helm("install", "kairay", str(CHART), *place)
+    server.api.delete(path)
+    assert done.returncode != 0
+    assert "kubectl delete validatingwebhookconfiguration validation.workspace.kaito.sh" in done.stderr
 
 
 def test_it_installs_upgrades_to_fewer_rights_works_with_them_and_leaves_the_crd(

@@ -180,6 +180,30 @@ def test_an_object_of_somebody_else_is_left_alone_and_named() -> None:
     assert found["spec"] == {}
 
 
+def test_what_kaito_made_for_the_same_workspace_is_left_alone_and_named() -> None:
+    stage = Stage()
+    made = stage.put(inference=INFERENCE)
+    owner = {
+        "apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "name": "mine", "uid": made["metadata"]["uid"],
+        "controller": True,
+    }  # fmt: skip
+    stage.cluster.put({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "mine", "namespace": "team", "ownerReferences": [owner]},
+        "spec": {"selector": {"kaito.sh/workspace": "mine"}},
+    })  # fmt: skip
+    stage.passes(2)
+    assert "kubectl -n team delete services mine" in stage.status()["message"]
+    found = stage.cluster.find(SERVICE, "team", "mine")
+    assert found is not None
+    assert found["spec"] == {"selector": {"kaito.sh/workspace": "mine"}}
+    stage.cluster.remove(Key(SERVICE, "team", "mine"))
+    stage.passes(2)
+    found = stage.cluster.find(SERVICE, "team", "mine")
+    assert found is not None
+    assert "kaito.sh/workspace" not in found["spec"]["selector"]
+
+
 def test_what_a_deleted_namesake_left_goes_before_ours_comes() -> None:
     stage = Stage()
     stale = [{"apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "name": "mine", "uid": "another"}]

@@ -29,10 +29,11 @@ from kairay.kube.objects import (
     Manifest,
     drop_bookkeeping,
     key_of,
+    labels_of,
     uid_of,
     version_of,
 )
-from kairay.objects.metadata import APPLIED
+from kairay.objects.metadata import APPLIED, KAIRAY, MANAGED_BY
 from kairay.skus import Sku
 from kairay.workspace import Workspace
 from kairay.workspace_messages import describe_error, describe_path
@@ -120,6 +121,8 @@ class Reconciler:
         if live is not None:
             if not seen.owns(live):
                 return await self._make_room(key, live)
+            if labels_of(live).get(MANAGED_BY) != KAIRAY:
+                raise InputError(_made_by_another(key), reason="NameTaken")
             if "deletionTimestamp" in live["metadata"]:
                 return True
             annotations = live["metadata"].get("annotations") or {}
@@ -174,6 +177,12 @@ def parse_workspace(manifest: Manifest) -> Workspace:
             f"{describe_path(each['loc'], 'Workspace')}: {describe_error(each)}" for each in error.errors()
         )
         raise InputError("; ".join(dict.fromkeys(lines))) from error
+
+
+def _made_by_another(key: Key) -> str:
+    """Applying over it would leave its fields in place: a Service would select both controllers' labels, so nobody."""
+    delete = f"kubectl -n {key.namespace} delete {key.kind.resource} {key.name}"
+    return f"{key} was made for this Workspace by another controller, such as KAITO; to let Kairay take over: {delete}"
 
 
 def _digest(manifest: Manifest) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 Manifest = dict[str, Any]
 
+MANAGED_BY, KAIRAY = "app.kubernetes.io/managed-by", "kairay"
 WORKSPACE_LABEL = "kairay.dev/workspace"
 REVISION_LABEL = "kairay.dev/revision"
 APPLIED = "kairay.dev/applied"
@@ -26,7 +27,7 @@ class Owner:
     @property
     def labels(self) -> dict[str, str]:
         """Labels of everything that it owns."""
-        return {"app.kubernetes.io/managed-by": "kairay", WORKSPACE_LABEL: self.name}
+        return {MANAGED_BY: KAIRAY, WORKSPACE_LABEL: self.name}
 
     @property
     def reference(self) -> Manifest:
