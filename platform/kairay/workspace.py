@@ -77,6 +77,7 @@ __all__ = [
     "WorkspaceMetadata",
     "load_documents",
     "parse_documents",
+    "parse_workspace",
     "revision",
 ]
 
@@ -137,6 +138,15 @@ def parse_documents(
         if value is not None:
             reader.read(number, value)
     return reader.finish()
+
+
+def parse_workspace(manifest: dict[str, Any]) -> Workspace:
+    """One object as a cluster has it; InputError lists every fault, as `kairay plan` does."""
+    try:
+        return Workspace.model_validate(manifest)
+    except ValidationError as error:
+        lines = (f"{describe_path(each['loc'], KIND)}: {describe_error(each)}" for each in error.errors())
+        raise InputError("; ".join(dict.fromkeys(lines))) from error
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,7 +11,6 @@ import pytest
 
 from kairay.controller.decide import Decision, World, decide, refuse
 from kairay.controller.observed import Observed
-from kairay.controller.reconcile import parse_workspace
 from kairay.controller.settings import Settings, read_settings
 from kairay.errors import InputError
 from kairay.kube.objects import Manifest, key_of
@@ -19,6 +18,7 @@ from kairay.nodes.existing import NodeView
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import TuningProgress
 from kairay.skus import load_skus
+from kairay.workspace import parse_workspace
 
 UID = "6d1f6c9e-0000-4000-8000-000000000001"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kairay.controller.kaito import LOOK_SECONDS, WEBHOOK, KaitoGate, obstacle
+from kairay.controller.kaito import LOOK_SECONDS, WEBHOOK, KaitoGate, look_for_kaito, obstacle
 from kairay.controller.log import Log
 from kairay.errors import KairayError, TransientError
 from kairay.kube.fake import FakeCluster
@@ -54,13 +54,21 @@ def webhook() -> Manifest:
     ],
 )
 def test_a_deployment_counts_when_it_runs_kaitos_controller(found: Manifest, live: bool) -> None:
-    assert (obstacle(None, [found]) is not None) is live
+    assert looked_for(found) is live
 
 
 def test_one_that_is_on_its_way_out_does_not_count() -> None:
     found = deployment()
-    found["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
-    assert obstacle(None, [found]) is None
+    found["metadata"] |= {"deletionTimestamp": "2026-11-24T12:00:00Z", "finalizers": ["example.com/slow"]}
+    assert not looked_for(found)
+
+
+def looked_for(found: Manifest) -> bool:
+    cluster = FakeCluster()
+    cluster.put(found)
+    webhook, deployments = asyncio.run(look_for_kaito(cluster, everywhere=True))
+    assert webhook is None
+    return bool(deployments)
 
 
 def test_the_sentence_names_what_is_live_and_the_commands_that_stop_it() -> None:

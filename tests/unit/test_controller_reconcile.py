@@ -86,9 +86,12 @@ class Stage:
             skus=load_skus(), board=NodeBoard(lambda name: None), namespace="kairay-system", now=lambda: NOW,
         ))  # fmt: skip
 
-    def passes(self, count: int = 1) -> None:
+    def passes(self, count: int = 1) -> float | None:
+        """What the last one wants: seconds until the next."""
+        again = None
         for _ in range(count):
-            asyncio.run(self.reconciler.reconcile("team", "mine"))
+            again = asyncio.run(self.reconciler.reconcile("team", "mine"))
+        return again
 
     def put(self, **work: Any) -> Manifest:
         return self.cluster.put({
@@ -173,7 +176,7 @@ def test_an_object_of_somebody_else_is_left_alone_and_named() -> None:
     }
     stage.cluster.put(other)
     stage.put(inference=INFERENCE)
-    stage.passes(2)
+    assert stage.passes(2) is not None, "nothing tells when it has gone"
     assert "Service team/mine is there already" in stage.status()["message"]
     found = stage.cluster.find(SERVICE, "team", "mine")
     assert found is not None

@@ -25,6 +25,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "presets": ("kairay.cli.presets", "List the models that need no parameter."),
     "models": ("kairay.cli.models", "Show what is known of any model: a folder, an image, a hub id."),
     "dashboard": ("kairay.cli.dashboard", "Open a way to the Ray dashboard of a cluster's Workspace."),
+    "migrate": (
+        "kairay.cli.migrate",
+        "Say what becomes of KAITO's Workspaces on a cluster; changes nothing.",
+    ),
     "data": ("kairay.cli.data", "Check training data before anything is spent on it."),
     "env": ("kairay.cli.env", "Print what `ray job submit` and the dashboard need."),
     "completion": ("kairay.cli.completion", "Print the shell completion script."),

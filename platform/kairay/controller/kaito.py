@@ -40,7 +40,7 @@ class KaitoGate:
         told: str | None = None
         while True:
             try:
-                found = obstacle(*await self._look())
+                found = obstacle(*await look_for_kaito(self.cluster, everywhere=not self.namespaces))
             except TransientError as error:
                 self.log.fault("cannot look for KAITO yet", message=error.message)
                 await self.sleep(_RETRY_SECONDS)
@@ -55,29 +55,35 @@ class KaitoGate:
         if told is not None:
             self.log.info("KAITO is gone")
 
-    async def _look(self) -> tuple[Manifest | None, list[Manifest]]:
-        webhook = await self.cluster.get(WEBHOOK)
-        if self.namespaces:
-            return webhook, []
-        deployments, _ = await self.cluster.list(DEPLOYMENT, trim=_trim)
-        return webhook, deployments
+
+async def look_for_kaito(cluster: Cluster, *, everywhere: bool) -> tuple[Manifest | None, list[Manifest]]:
+    """KAITO's webhook, and its live Deployments; without `everywhere` only the webhook is looked for."""
+    webhook = await cluster.get(WEBHOOK)
+    deployments = (await cluster.list(DEPLOYMENT, trim=_trim))[0] if everywhere else []
+    return webhook, [each for each in deployments if _is_kaito(each) and _is_live(each)]
 
 
 def obstacle(webhook: Manifest | None, deployments: Iterable[Manifest]) -> str | None:
     """Why Kairay must not work yet, with the command that changes it; None when nothing of KAITO is live. Pure."""
-    live = sorted(_name(each) for each in deployments if _is_kaito(each) and _is_live(each))
+    live = sorted(map(_name, deployments))
     parts = [f"Deployment {namespace}/{name}" for namespace, name in live]
-    commands = list(dict.fromkeys(_stop(namespace, name) for namespace, name in live))
-    if webhook is not None:
-        parts.append(f"webhook {WEBHOOK.name}")
-        commands.append(f"kubectl delete validatingwebhookconfiguration {WEBHOOK.name}")
+    parts += [] if webhook is None else [f"webhook {WEBHOOK.name}"]
     if not parts:
         return None
+    commands = " && ".join(stop_commands(webhook, deployments))
     return (
         f"KAITO is live in this cluster ({', '.join(parts)}), and two controllers of one Workspace undo each other's "
-        f"work; to hand its Workspaces to Kairay: {' && '.join(commands)} (not helm uninstall, which deletes KAITO's "
-        f"CRD and every Workspace with it); Kairay looks again every {LOOK_SECONDS:.0f} s"
+        f"work; to hand its Workspaces to Kairay: {commands} (not helm uninstall, which deletes KAITO's CRD and every "
+        f"Workspace with it); Kairay looks again every {LOOK_SECONDS:.0f} s"
     )
+
+
+def stop_commands(webhook: Manifest | None, deployments: Iterable[Manifest]) -> tuple[str, ...]:
+    """What a person runs so that KAITO stops and its Workspaces stay. Pure."""
+    commands = [_stop(namespace, name) for namespace, name in sorted(map(_name, deployments))]
+    if webhook is not None:
+        commands.append(f"kubectl delete validatingwebhookconfiguration {WEBHOOK.name}")
+    return tuple(dict.fromkeys(commands))
 
 
 def _stop(namespace: str, name: str) -> str:

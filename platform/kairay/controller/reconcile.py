@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
-
 from kairay.controller.board import NodeBoard
 from kairay.controller.decide import Decision, World, decide, owner_of, refuse
 from kairay.controller.events import Recorder
@@ -35,13 +33,14 @@ from kairay.kube.objects import (
 )
 from kairay.objects.metadata import APPLIED, KAIRAY, MANAGED_BY
 from kairay.skus import Sku
-from kairay.workspace import Workspace
-from kairay.workspace_messages import describe_error, describe_path
+from kairay.workspace import parse_workspace
 
 WAIT_SECONDS = 3.0
 """Until the next look at what is on its way and tells no watch."""
 PROGRESS_SECONDS = 15.0
 """Between two looks at a running job's figures: the most often that its status is written."""
+
+_NAME_TAKEN = "NameTaken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +85,8 @@ class Reconciler:
             decision = decide(workspace, seen, world)
             waits = await self._apply(seen, decision)
         except InputError as error:
-            decision, waits = refuse(seen, error, world), False
+            # What is in our place carries no label of ours, so no watch tells when it has gone.
+            decision, waits = refuse(seen, error, world), error.reason == _NAME_TAKEN
         tools.board.want((namespace, name), decision.group)
         await self._report(seen, decision)
         if waits or decision.waits_for_result:
@@ -122,7 +122,7 @@ class Reconciler:
             if not seen.owns(live):
                 return await self._make_room(key, live)
             if labels_of(live).get(MANAGED_BY) != KAIRAY:
-                raise InputError(_made_by_another(key), reason="NameTaken")
+                raise InputError(_made_by_another(key), reason=_NAME_TAKEN)
             if "deletionTimestamp" in live["metadata"]:
                 return True
             annotations = live["metadata"].get("annotations") or {}
@@ -139,7 +139,7 @@ class Reconciler:
         if WORKSPACE.kind not in owners:
             raise InputError(
                 f"{key} is there already and not Kairay's; rename the Workspace, or delete the object",
-                reason="NameTaken",
+                reason=_NAME_TAKEN,
             )
         if "deletionTimestamp" not in live["metadata"]:
             await self._tools.cluster.delete(key, uid=uid_of(live))
@@ -166,17 +166,6 @@ class Reconciler:
         })  # fmt: skip
         self._written[metadata["namespace"], metadata["name"]] = drop_bookkeeping(written)
         await self._tools.events.changed(seen, status)
-
-
-def parse_workspace(manifest: Manifest) -> Workspace:
-    """The typed Workspace; InputError lists every fault, as `kairay plan` does."""
-    try:
-        return Workspace.model_validate(manifest)
-    except ValidationError as error:
-        lines = (
-            f"{describe_path(each['loc'], 'Workspace')}: {describe_error(each)}" for each in error.errors()
-        )
-        raise InputError("; ".join(dict.fromkeys(lines))) from error
 
 
 def _made_by_another(key: Key) -> str:

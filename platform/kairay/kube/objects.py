@@ -54,6 +54,8 @@ CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 EVENT: Final = Kind("v1", "Event", "events")
 NODE: Final = Kind("v1", "Node", "nodes", namespaced=False)
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
+STATEFUL_SET: Final = Kind("apps/v1", "StatefulSet", "statefulsets")
+JOB: Final = Kind("batch/v1", "Job", "jobs")
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 VALIDATING_WEBHOOK: Final = Kind(
@@ -67,7 +69,7 @@ KINDS: Final[Mapping[tuple[str, str], Kind]] = {
     (kind.api_version, kind.kind): kind
     for kind in (
         WORKSPACE, RAY_JOB, RAY_SERVICE, RAY_CLUSTER, POD, SERVICE, CONFIG_MAP, SECRET, CLAIM, EVENT, NODE,
-        DEPLOYMENT, NETWORK_POLICY, LEASE, VALIDATING_WEBHOOK,
+        DEPLOYMENT, STATEFUL_SET, JOB, NETWORK_POLICY, LEASE, VALIDATING_WEBHOOK,
     )
 }  # fmt: skip
 """By (apiVersion, kind)."""

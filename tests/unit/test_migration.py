@@ -1,0 +1,151 @@
+"""KAITO's Workspaces on the way to Kairay: the report, and the commands that a person runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+from datetime import date
+from typing import Any
+
+import pytest
+
+from kairay.cluster.migration import Migration, draw_migration, find_migrations
+from kairay.kube.fake import FakeCluster
+from kairay.kube.objects import Manifest
+from kairay.skus import load_skus
+
+UID = "6d1f6c9e-0000-4000-8000-000000000001"
+TODAY = date(2026, 11, 24)
+FINALIZER = "workspace.finalizer.kaito.sh"
+INFERENCE = {"inference": {"preset": {"name": "phi-3-mini-128k-instruct"}}}
+TUNING = {"tuning": {
+    "preset": {"name": "phi-3-mini-128k-instruct"}, "method": "qlora",
+    "input": {"urls": ["https://example.com/a.jsonl"]},
+    "output": {"image": "registry.example/team/a:1", "imagePushSecret": "push"},
+}}  # fmt: skip
+
+
+def workspace(work: Manifest, status: Manifest | None = None, **metadata: Any) -> Manifest:
+    return {
+        "apiVersion": "kaito.sh/v1beta1", "kind": "Workspace",
+        "metadata": {"name": "phi", "namespace": "team", "uid": UID, "finalizers": [FINALIZER], **metadata},
+        "resource": {
+            "instanceType": "Standard_NC24ads_A100_v4", "labelSelector": {"matchLabels": {"app": "phi"}},
+        },
+        **work, "status": status or {},
+    }  # fmt: skip
+
+
+def owned(kind: str, version: str = "v1", *, uid: str = UID, name: str = "phi", **parts: Any) -> Manifest:
+    owner = {
+        "apiVersion": "kaito.sh/v1beta1",
+        "kind": "Workspace",
+        "name": "phi",
+        "uid": uid,
+        "controller": True,
+    }
+    metadata = {"name": name, "namespace": "team", "ownerReferences": [owner]}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **parts}
+
+
+def pods(gpus: int, **spec: Any) -> Manifest:
+    container = {"name": "phi", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
+    return {"spec": {**spec, "template": {"spec": {"containers": [container]}}}}
+
+
+def drawn(manifest: Manifest, *others: Manifest) -> Migration:
+    return draw_migration(manifest, others, skus=load_skus(), today=TODAY)
+
+
+def test_a_service_of_a_preset_keeps_its_name_and_changes_its_port_behind() -> None:
+    found = drawn(
+        workspace(INFERENCE),
+        owned("StatefulSet", "apps/v1", **pods(2, replicas=3)),
+        owned("Service"), owned("Service", name="phi-headless"), owned("Service", uid="another", name="other"),
+    )  # fmt: skip
+    assert (found.state, found.refused) == ("HandOver", "")
+    assert any("port 80 " in line and "port 8000 in place of 5000" in line for line in found.changes)
+    assert list(map(str, found.left)) == ["Service phi", "Service phi-headless", "StatefulSet phi (6 GPUs)"]
+    assert found.commands[0] == (
+        "kubectl -n team delete services/phi services/phi-headless statefulsets.apps/phi"
+    )
+
+
+def test_the_finalizer_is_taken_away_where_it_stands_and_only_if_it_does() -> None:
+    (command,) = drawn(workspace(INFERENCE, finalizers=["other.example/x", FINALIZER])).commands
+    patch = json.loads(shlex.split(command)[-1])
+    assert patch == [
+        {"op": "test", "path": "/metadata/finalizers/1", "value": FINALIZER},
+        {"op": "remove", "path": "/metadata/finalizers/1"},
+    ]
+    assert drawn(workspace(INFERENCE, finalizers=["other.example/x"])).commands == ()
+
+
+def test_one_without_anything_of_kaito_is_kairays_already() -> None:
+    assert drawn(workspace(INFERENCE, finalizers=[])).state == "Kairay's"
+
+
+def test_what_is_refused_is_told_with_its_sentence() -> None:
+    unknown = drawn(workspace({"inference": {"preset": {"name": "phi-33-mini"}}}))
+    assert (unknown.state, unknown.changes) == ("Refused", ())
+    assert "there is no preset 'phi-33-mini'; did you mean" in unknown.refused
+    method = drawn(workspace({"tuning": {**TUNING["tuning"], "method": "dora"}}))
+    assert method.refused.startswith("tuning.method: ")
+
+
+def test_what_kaito_has_tuned_is_to_be_decided_before_kaito_stops() -> None:
+    succeeded = {"conditions": [{"type": "WorkspaceSucceeded", "status": "True"}]}
+    found = drawn(workspace(TUNING, succeeded), owned("Job", "batch/v1", **pods(1)))
+    assert found.state == "Decide"
+    assert "kubectl -n team delete workspace phi" in found.before[0]
+    ours = {**succeeded, "tuning": {"revision": "abc123", "outcome": "Succeeded"}}
+    assert drawn(workspace(TUNING, ours)).before == ()
+
+
+@pytest.mark.parametrize(("status", "gpus"), [({}, 4), ({"completionTime": "2026-11-24T12:00:00Z"}, 0)])
+def test_a_job_holds_gpus_until_it_has_ended(status: Manifest, gpus: int) -> None:
+    found = drawn(workspace(TUNING), owned("Job", "batch/v1", **pods(2, parallelism=2), status=status))
+    assert [each.gpus for each in found.left] == [gpus]
+
+
+def test_a_member_of_an_inference_set_says_so() -> None:
+    owners = [{"apiVersion": "kaito.sh/v1beta1", "kind": "InferenceSet", "name": "many", "uid": "another"}]
+    found = drawn(workspace(INFERENCE, ownerReferences=owners))
+    assert "InferenceSet many" in found.before[0]
+
+
+def test_fields_and_annotations_without_meaning_here_are_named() -> None:
+    annotations = {"kaito.sh/enablelb": "True", "kaito.sh/disable-benchmark": "true", "team.example/x": "1"}
+    manifest = workspace(INFERENCE, annotations=annotations)
+    manifest["resource"]["count"] = 2
+    told = " ".join(drawn(manifest).changes)
+    assert "resource.count 2 is not used" in told
+    assert "annotation kaito.sh/disable-benchmark means nothing" in told
+    assert "enablelb" not in told
+    assert "team.example" not in told
+
+
+def test_tuning_and_templates_say_what_differs() -> None:
+    template = {"spec": {"containers": [{"name": "own", "ports": [{"containerPort": 8080}]}]}}
+    assert "Deployment" in drawn(workspace({"inference": {"template": template}})).changes[0]
+    assert "tuning.serve: false" in drawn(workspace(TUNING)).changes[-1]
+    quiet = drawn(workspace({"tuning": {**TUNING["tuning"], "serve": False}}))
+    assert not any("tuning.serve" in line for line in quiet.changes)
+
+
+def test_a_cluster_is_read_and_what_kairay_made_is_not_kaitos() -> None:
+    cluster = FakeCluster()
+    made = cluster.put(workspace(INFERENCE))
+    uid = made["metadata"]["uid"]
+    cluster.put(owned("Service", uid=uid))
+    ours = owned("Deployment", "apps/v1", uid=uid)
+    ours["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kairay"}
+    cluster.put(ours)
+    before = cluster.writes
+    for namespace, count in (("team", 1), (None, 1), ("elsewhere", 0)):
+        found = asyncio.run(find_migrations(cluster, namespace, skus=load_skus(), today=TODAY))
+        assert len(found) == count
+        assert all(list(map(str, each.left)) == ["Service phi"] for each in found)
+    assert cluster.writes == before
+    assert json.loads(json.dumps(drawn(workspace(INFERENCE)).to_dict()))["state"] == "HandOver"
