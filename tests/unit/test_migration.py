@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kairay.cli.migrate import command_lines
 from kairay.cluster.migration import Migration, draw_migration, find_migrations
 from kairay.kube.fake import FakeCluster
 from kairay.kube.objects import Manifest
@@ -132,6 +133,21 @@ def test_tuning_and_templates_say_what_differs() -> None:
     assert "tuning.serve: false" in drawn(workspace(TUNING)).changes[-1]
     quiet = drawn(workspace({"tuning": {**TUNING["tuning"], "serve": False}}))
     assert not any("tuning.serve" in line for line in quiet.changes)
+
+
+def test_the_commands_begin_with_a_copy_stop_kaito_and_end_with_the_workspaces() -> None:
+    tuned = drawn(workspace(TUNING, {"conditions": [{"type": "WorkspaceSucceeded", "status": "True"}]}))
+    refused = drawn(workspace({"inference": {}}))
+    stops = ("kubectl -n kaito scale deployment/workspace --replicas=0",)
+    lines = list(command_lines(stops, [tuned, refused]))
+    comments = [line for line in lines if line.startswith("# team/phi: ")]
+    assert len(comments) == 2
+    assert "delete workspace phi" in comments[0]
+    assert "refused: inference" in comments[1]
+    commands = [line for line in lines if not line.startswith("#")]
+    assert commands[0].startswith("kubectl get workspaces -A -o yaml > ")
+    assert commands[1:] == [*stops, *tuned.commands, *refused.commands]
+    assert all("\n" not in line for line in lines)
 
 
 def test_a_cluster_is_read_and_what_kairay_made_is_not_kaitos() -> None:

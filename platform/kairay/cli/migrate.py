@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def command(namespace: str | None, adopt: bool, output: str) -> None:
     if output != OutputFormat.TABLE:
         print_data({"stopKaito": list(stops), "workspaces": [each.to_dict() for each in found]}, output)
     elif adopt:
-        _print_commands(stops, found)
+        click.echo("\n".join(command_lines(stops, found)))
     else:
         _print_report(stops, found)
 
@@ -72,15 +73,12 @@ def _print_report(stops: tuple[str, ...], found: list[Migration]) -> None:
         click.echo("\nthe commands, in their order: kairay migrate --adopt")
 
 
-def _print_commands(stops: tuple[str, ...], found: list[Migration]) -> None:
-    """For a shell: what is no command is a comment."""
+def command_lines(stops: tuple[str, ...], found: list[Migration]) -> Iterator[str]:
+    """The hand-over for a shell, in its order: a copy, KAITO, each Workspace. What is no command is a comment."""
     for each in found:
         for sentence in ((f"refused: {each.refused}",) if each.refused else ()) + each.before:
-            click.echo(f"# {each.namespace}/{each.name}: {' '.join(sentence.split())}")
-    click.echo("# a copy of every Workspace, before anything else")
-    click.echo("kubectl get workspaces -A -o yaml > workspaces-before-kairay.yaml")
-    for line in stops:
-        click.echo(line)
+            yield f"# {each.namespace}/{each.name}: {' '.join(sentence.split())}"
+    yield "kubectl get workspaces -A -o yaml > workspaces-before-kairay.yaml"
+    yield from stops
     for each in found:
-        for line in each.commands:
-            click.echo(line)
+        yield from each.commands
