@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from bare import BareApiServer, NotBuiltError, bare_api_server, eventually
-from kairay.controller.settings import Settings, read_settings
+from kairay.controller.settings import NodeSettings, Provider, Settings, read_settings
 from kairay.kube.objects import RAY_SERVICE
+from kairay.nodes.aks_settings import AksSettings, read_aks_settings
+from kairay.nodes.groups import Sharing
 from kairay.quantities import parse_bytes
 from kairay.ray.pods import PodSize
 from kairay.ray.raycluster import RayImage
@@ -57,8 +59,15 @@ def settings(objects: list[Manifest]) -> dict[str, str]:
     return data
 
 
-def test_the_defaults_draw_what_kubectl_installs() -> None:
-    ours, theirs = named(drawn()), named(list(manifests()))
+AKS = ("--set", "nodes.provider=aks", "--set", "aks.subscription=s,aks.resourceGroup=g,aks.cluster=c")
+
+
+@pytest.mark.parametrize("provider", [(), AKS], ids=["nodes-there", "aks"])
+def test_the_chart_draws_what_kubectl_installs(provider: tuple[str, ...]) -> None:
+    ours, theirs = named(drawn(*provider)), named(list(manifests()))
+    if not provider:
+        # Rights that only nodes that Kairay brings need.
+        theirs = {key: each for key, each in theirs.items() if key[1] != f"{NAME}-nodes"}
     # Helm makes the namespace with --create-namespace, and keeps the settings.
     del ours["ConfigMap", NAME]
     del theirs["Namespace", NAMESPACE]
@@ -77,6 +86,8 @@ def test_every_value_reaches_the_controller() -> None:
         "--set", "ray.storageClass=fast", "--set", "ray.advertisedGpus=1", "--set", "tuning.attempts=1",
         "--set", "tuning.serveByDefault=false", "--set", "inference.idleSeconds=1200",
         "--set", "insecureRegistries={a:5000,b:5000}", "--set", "watchNamespaces={team}",
+        "--set", "nodes.idleSeconds=30,nodes.sharing=cluster", *AKS,
+        "--set", "aks.location=l,aks.subnet=/subscriptions/s/x,aks.endpoint=https://arm.example",
     )  # fmt: skip
     head, worker = parse_bytes("1Gi"), parse_bytes("8Gi")
     assert read_settings(settings(found)) == Settings(
@@ -85,6 +96,12 @@ def test_every_value_reaches_the_controller() -> None:
         worker=PodSize(cpus=4, memory=worker, most_cpus=4, most_memory=worker),
         worker_idle_seconds=5, run_storage=0, storage_class="fast", advertised_gpus=1, attempts=1,
         serve_by_default=False, idle_seconds=1200, insecure_registries="a:5000,b:5000", namespaces=("team",),
+        nodes=NodeSettings(provider=Provider.AKS, idle_seconds=30, sharing=Sharing.CLUSTER),
+    )  # fmt: skip
+
+    assert read_aks_settings(settings(found)) == AksSettings(
+        subscription="s", resource_group="g", cluster="c", location="l", subnet="/subscriptions/s/x",
+        endpoint="https://arm.example",
     )  # fmt: skip
 
 
@@ -109,6 +126,7 @@ def test_the_pod_is_the_operators_to_place() -> None:
         "--set", "image.pullSecrets={pull}", "--set", "nodeSelector.pool=system",
         "--set", "tolerations[0].operator=Exists", "--set", "priorityClassName=high", "--set", "replicas=1",
         "--set-string", r"podAnnotations.prometheus\.io/scrape=true",
+        "--set-string", r"podLabels.azure\.workload\.identity/use=true", "--set", "env.AZURE_CLIENT_ID=1-2",
         "--set-json", 'affinity={"nodeAffinity": {}}',
         "--set-string", r"serviceAccount.annotations.azure\.workload\.identity/client-id=1",
     ))  # fmt: skip
@@ -120,6 +138,8 @@ def test_the_pod_is_the_operators_to_place() -> None:
     assert (pod["nodeSelector"], pod["tolerations"]) == ({"pool": "system"}, [{"operator": "Exists"}])
     assert (pod["priorityClassName"], pod["affinity"]) == ("high", {"nodeAffinity": {}})
     assert deployment["template"]["metadata"]["annotations"]["prometheus.io/scrape"] == "true"
+    assert deployment["template"]["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+    assert {"name": "AZURE_CLIENT_ID", "value": "1-2"} in pod["containers"][0]["env"]
     annotations = found["ServiceAccount", NAME]["metadata"]["annotations"]
     assert annotations == {"azure.workload.identity/client-id": "1"}
 
@@ -160,6 +180,8 @@ def test_one_namespace_to_watch_gives_roles_and_only_nodes_and_kaitos_webhook_cl
         ("ray.runStorage=lots", "runStorage"),
         ("image.digest=latest", "digest"),
         ("watchNamespaces={one,two}", "watchNamespaces"),
+        ("nodes.provider=gke", "provider"),
+        ("nodes.provider=aks", "subscription"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(wrong: str, told: str) -> None:

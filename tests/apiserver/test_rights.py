@@ -33,6 +33,7 @@ from kairay.kube.objects import (
     WORKSPACE,
     Kind,
 )
+from node_keeping import LABELS, keep_until_cordoned
 from onebox.api import Manifest
 from rights import NAMESPACE, Audit, Right, controller, give, held, kubeconfig
 
@@ -69,7 +70,7 @@ def guarded(audit: Audit) -> Iterator[BareApiServer]:
             for name in (NAMESPACE, TEAM):
                 server.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
             give(server, RIGHTS)
-            add_node(server)
+            add_node(server, "gpu", {"app": "gpu"})
             yield server
     except NotBuiltError as error:
         pytest.skip(str(error))
@@ -85,6 +86,7 @@ def done(guarded: BareApiServer, audit: Audit) -> Audit:
             stop_serving(guarded)
             tune_anew(guarded)
             delete_and_make_again(guarded)
+        cordon_idle_node(guarded, audit.folder)
     except AssertionError as error:
         pytest.fail(f"{error}; refused: {audit.refused() or 'nothing'}")
     return audit
@@ -213,6 +215,16 @@ def delete_and_make_again(server: BareApiServer) -> None:
         )
 
 
+def cordon_idle_node(server: BareApiServer, folder: Path) -> None:
+    """What a controller that brings nodes does besides: looks for others' pods, remembers, cordons."""
+    add_node(server, "idle", LABELS)
+    connection = connect({"KUBECONFIG": str(kubeconfig(server, folder / "kubeconfig"))})
+    try:
+        asyncio.run(keep_until_cordoned(connection, NAMESPACE, 20))
+    except TimeoutError as error:
+        raise AssertionError("no node was cordoned") from error
+
+
 def workspaces() -> list[Manifest]:
     preset = {"name": "phi-3-mini-128k-instruct"}
     container = {"name": "own", "image": "registry.example/own:1", "ports": [{"containerPort": 8080}]}
@@ -240,13 +252,13 @@ def workspace(name: str, work: Manifest, annotations: dict[str, str]) -> Manifes
     }  # fmt: skip
 
 
-def add_node(server: BareApiServer) -> None:
-    labels = {"app": "gpu", "node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4"}
-    server.api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu", "labels": labels}})
+def add_node(server: BareApiServer, name: str, labels: dict[str, str]) -> None:
+    labels = {"node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4", **labels}
+    server.api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
     room = {"cpu": "24", "memory": "220Gi", "nvidia.com/gpu": "1", "pods": "110"}
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": ""}
     status = {"allocatable": room, "capacity": room, "conditions": [ready]}
-    server.api.patch("/api/v1/nodes/gpu/status", {"status": status})
+    server.api.patch(f"/api/v1/nodes/{name}/status", {"status": status})
 
 
 # -- what stands -----------------------------------------------------------------------------------------------------

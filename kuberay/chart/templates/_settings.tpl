@@ -1,4 +1,4 @@
-{{- /* The controller's environment: readable values on the right, variables of kairay.controller.settings on the left. */ -}}
+{{- /* The controller's environment: readable values on the right, the controller's variables on the left. */ -}}
 {{- define "kairay.settings" -}}
 {{- $settings := dict
   "KAIRAY_RAY_IMAGE" .Values.ray.image
@@ -14,6 +14,15 @@
   "KAIRAY_ATTEMPTS" .Values.tuning.attempts
   "KAIRAY_IDLE_SECONDS" .Values.inference.idleSeconds
   "KAIRAY_NAMESPACES" (join "," .Values.watchNamespaces)
+  "KAIRAY_NODES_PROVIDER" .Values.nodes.provider
+  "KAIRAY_NODES_IDLE_SECONDS" .Values.nodes.idleSeconds
+  "KAIRAY_NODES_SHARING" .Values.nodes.sharing
+  "KAIRAY_AKS_SUBSCRIPTION" .Values.aks.subscription
+  "KAIRAY_AKS_RESOURCE_GROUP" .Values.aks.resourceGroup
+  "KAIRAY_AKS_CLUSTER" .Values.aks.cluster
+  "KAIRAY_AKS_LOCATION" .Values.aks.location
+  "KAIRAY_AKS_SUBNET" .Values.aks.subnet
+  "KAIRAY_AKS_ENDPOINT" .Values.aks.endpoint
 -}}
 {{- range $name, $value := $settings }}
 {{- if not (has $value (list nil "")) }}
