@@ -73,7 +73,8 @@ async def keep_until_cordoned(connection: Connection, namespace: str, seconds: f
         keeper = NodeKeeper(NodeTools(
             provider=OnePool(), provider_name="Azure", cluster=cluster, board=NodeBoard(lambda _: None),
             views={NODE: Snapshot(nodes), POD: Snapshot([])}, skus=load_skus(), namespace=namespace,
-            scaling=ScalingSettings(idle_seconds=0), now=lambda: datetime.now(UTC), log=Log(io.StringIO()), metrics=Metrics(),
+            scaling=ScalingSettings(idle_seconds=0), now=lambda: datetime.now(UTC),
+            log=Log(io.StringIO()), metrics=Metrics(),
         ))  # fmt: skip
         work = asyncio.create_task(keeper.run())
         with contextlib.suppress(asyncio.CancelledError):

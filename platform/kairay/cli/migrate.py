@@ -80,5 +80,6 @@ def command_lines(stops: tuple[str, ...], found: list[Migration]) -> Iterator[st
             yield f"# {each.namespace}/{each.name}: {' '.join(sentence.split())}"
     yield "kubectl get workspaces -A -o yaml > workspaces-before-kairay.yaml"
     yield from stops
+    yield "# from here on Kairay has to be installed: docs/cluster-guide.md"
     for each in found:
         yield from each.commands
