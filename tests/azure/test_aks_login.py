@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
 import pytest
+from azure.identity.aio import DefaultAzureCredential
 
 from kairay.errors import InputError
 from kairay.nodes.aks_login import excluded, open_credential
@@ -71,6 +73,27 @@ def test_elsewhere_or_when_told_otherwise_the_chain_is_azures(environment: dict[
 def test_a_plain_address_gets_no_credential() -> None:
     settings = AksSettings(subscription="s", resource_group="g", cluster="c", endpoint="http://127.0.0.1:1")
     assert open_credential(settings, {}) is None
+
+
+def test_a_pod_tries_service_principal_workload_and_managed_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "AZURE_CLIENT_ID",
+        "AZURE_TENANT_ID",
+        "AZURE_FEDERATED_TOKEN_FILE",
+        "AZURE_TOKEN_CREDENTIALS",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+    async def scenario() -> list[str]:
+        settings = AksSettings(subscription="s", resource_group="g", cluster="c")
+        credential = open_credential(settings, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+        assert isinstance(credential, DefaultAzureCredential)
+        async with credential:
+            return [type(each).__name__ for each in credential.credentials]
+
+    tried = asyncio.run(scenario())
+    assert len(tried) == 3
+    assert (tried[0], tried[2]) == ("EnvironmentCredential", "ManagedIdentityCredential")
 
 
 def test_planning_does_not_load_azures_sdk() -> None:

@@ -146,6 +146,7 @@ def test_a_login_that_fails_says_what_to_give_the_controller(
 ) -> None:
     class Login:
         async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+            self.scopes = scopes
             raise error
 
         async def close(self) -> None:
@@ -164,6 +165,7 @@ def test_a_login_that_fails_says_what_to_give_the_controller(
             async with AksProvider(secure, login, skus={}) as provider:
                 await provider.pools()
         assert login.closed
+        assert login.scopes == (f"{secure.endpoint}/.default",)
         return caught.value.refusal
 
     refusal = asyncio.run(scenario())

@@ -12,6 +12,8 @@ from keeper_stage import Stage
 from simulator import Simulator
 
 HOUR = 3600
+SHORT = [case for case in CASES if case.avoid < 23 * HOUR]
+"""Two sizes that the subscription cannot have would only make the test wait for a day."""
 CALLS = ("PUT pool", "POST deleteMachines", "DELETE pool", "GET pools")
 
 
@@ -144,7 +146,7 @@ def test_whatever_fails_at_random_no_machine_is_paid_for_without_work_in_the_end
     azure.arm.checks = False
     chance, stage = random.Random(seed), Stage(azure)
     for _ in range(6):
-        fault = chance.choice(CASES).make()
+        fault = chance.choice(SHORT).make()
         fault.times, fault.arrive = 1, chance.randint(0, 2)
         fault.call = "PUT pool" if fault.operation else chance.choice(CALLS)
         azure.cloud.faults.append(fault)
