@@ -9,7 +9,7 @@ import pytest
 from aks_faults import CASES, Case
 from aks_scenario import A100, FAMILY, H100
 from keeper_stage import Stage
-from simulator import Simulator
+from simulator import Fault, Simulator
 
 HOUR = 3600
 SHORT = [case for case in CASES if case.avoid < 23 * HOUR]
@@ -144,15 +144,15 @@ def test_whatever_fails_at_random_no_machine_is_paid_for_without_work_in_the_end
     azure: Simulator, seed: int
 ) -> None:
     azure.arm.checks = False
-    chance, stage = random.Random(seed), Stage(azure)
+    chance = random.Random(seed)
+    stage = Stage(azure, spot=chance.random() < 0.5)
     for _ in range(6):
-        fault = chance.choice(SHORT).make()
-        fault.times, fault.arrive = 1, chance.randint(0, 2)
-        fault.call = "PUT pool" if fault.operation else chance.choice(CALLS)
-        azure.cloud.faults.append(fault)
+        azure.cloud.faults.append(random_fault(chance))
     for _ in range(5):
         stage.need(chance.randint(1, 3))
         stage.go_on(chance.uniform(5, 400))
+        for pool in [pool for pool in azure.cloud.pools.values() if pool.size[1] and chance.random() < 0.3]:
+            azure.cloud.evict(pool.name)
         if chance.random() < 0.5:
             stage.end()
     azure.cloud.faults.clear()
@@ -160,3 +160,10 @@ def test_whatever_fails_at_random_no_machine_is_paid_for_without_work_in_the_end
     stage.until(lambda: stage.running() == stage.pods(), within=4 * HOUR)
     stage.end()
     stage.until(lambda: stage.machines() == 0, within=4 * HOUR)
+
+
+def random_fault(chance: random.Random) -> Fault:
+    fault = chance.choice(SHORT).make()
+    fault.times, fault.arrive = 1, chance.randint(0, 2)
+    fault.call = "PUT pool" if fault.operation else chance.choice(CALLS)
+    return fault

@@ -71,7 +71,7 @@ def write_pool(spec: PoolSpec, count: int, size: Sku | None, network: Network) -
             "count": count,
             "enableAutoScaling": False,
             "scaleDownMode": "Delete",
-            "nodeLabels": node_labels(spec),
+            "nodeLabels": node_labels(spec, size),
             "tags": _tags(spec),
             **({"nodeTaints": [GPU_TAINT], "gpuProfile": {"driver": _driver(size)}} if gpus else {}),
             **_priority(spec.offer),
@@ -82,9 +82,9 @@ def write_pool(spec: PoolSpec, count: int, size: Sku | None, network: Network) -
     }
 
 
-def node_labels(spec: PoolSpec) -> dict[str, str]:
+def node_labels(spec: PoolSpec, size: Sku | None = None) -> dict[str, str]:
     """What every node of the pool carries beside AKS's own; those that AKS sets to the wanted value are left to it."""
-    given = _given_by_aks(spec)
+    given = _given_by_aks(spec, size)
     wanted = {key: value for key, value in spec.group.labels.items() if given.get(key) != value}
     for key in sorted(wanted):
         domain = key.partition("/")[0] if "/" in key else ""
@@ -166,15 +166,17 @@ def network_of(bodies: Mapping[str, Mapping[str, Any]]) -> Network:
     return Network(nodes=nodes, pods=pods)
 
 
-def _given_by_aks(spec: PoolSpec) -> dict[str, str]:
-    spot = {"kubernetes.azure.com/scalesetpriority": "spot"} if spec.offer.spot else {}
+def _given_by_aks(spec: PoolSpec, size: Sku | None) -> dict[str, str]:
+    """Labels that every node of the pool gets from AKS, as far as a Workspace may reasonably select by them."""
+    nvidia = size is not None and size.vendor == "nvidia"
     return {
         "node.kubernetes.io/instance-type": spec.offer.instance_type,
         "kubernetes.io/os": "linux",
         "kubernetes.azure.com/agentpool": spec.name,
         "agentpool": spec.name,
         "kubernetes.azure.com/mode": "user",
-        **spot,
+        **({"kubernetes.azure.com/accelerator": "nvidia"} if nvidia else {}),
+        **({"kubernetes.azure.com/scalesetpriority": "spot"} if spec.offer.spot else {}),
     }
 
 
