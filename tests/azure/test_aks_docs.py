@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -88,9 +89,17 @@ def test_the_roles_allow_every_call_and_nothing_else(azure: Simulator) -> None:
 @pytest.mark.parametrize("spot", [False, True])
 def test_the_device_plugin_of_the_docs_runs_on_our_nodes(azure: Simulator, spot: bool) -> None:
     run(azure, lambda provider: provider.ensure(spec(spot=spot), 1))
-    values = yaml.safe_load(blocks("yaml")[0])
+    values = next(each for each in map(yaml.safe_load, blocks("yaml")) if "tolerations" in each)
     tolerated = {f"{each['key']}={each.get('value', '')}:{each['effect']}" for each in values["tolerations"]}
     assert set(taints_of(azure.cloud.pools["kra100"].properties, spot)) <= tolerated
+
+
+def test_the_values_of_the_docs_are_the_charts() -> None:
+    chart = DOCS.parents[1] / "kuberay" / "chart"
+    values = next(each for each in map(yaml.safe_load, blocks("yaml")) if "aks" in each)
+    ours = yaml.safe_load((chart / "values.yaml").read_text(encoding="utf-8"))
+    merged = {**ours, **{key: {**ours[key], **values[key]} for key in values}}
+    jsonschema.validate(merged, json.loads((chart / "values.schema.json").read_text(encoding="utf-8")))
 
 
 def test_every_variable_is_explained() -> None:
