@@ -74,6 +74,8 @@ class World:
         self.last: NodeDecision | None = None
         self.history: list[tuple[datetime, NodeAction]] = []
         self.passes = 0
+        self.removed_at_work: list[str] = []
+        """Nodes that were removed with a worker's pod on them."""
         self._numbers = itertools.count(1)
 
     # -- what users and Ray do -------------------------------------------------------------------------------------
@@ -206,6 +208,8 @@ class World:
                 case ScalePool():
                     done(self.provider.scale(action.target, action.count))
                 case RemoveNodes():
+                    held = {pod.node for pod in self.pods.values() if pod.holds}
+                    self.removed_at_work += [name for name in action.nodes if name in held]
                     done(self.provider.remove(action.target, action.nodes))
                 case DeletePool():
                     done(self.provider.delete(action.target))

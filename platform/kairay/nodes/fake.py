@@ -74,6 +74,8 @@ class FakeProvider:
         self.calls: Counter[str] = Counter()
         self.log: list[tuple[datetime, str, str, int]] = []
         """(when, call, pool, count) of every write that was accepted."""
+        self.mistakes: Counter[RefusalKind] = Counter()
+        """Refusals that nobody ordered: what the caller should have known."""
         self.capacity: dict[Offer, int] = {}
         self.quotas: dict[Offer, Quota] = {}
         self._now, self._delays, self._joins = now, delays or Delays(), joins
@@ -96,7 +98,7 @@ class FakeProvider:
         self._called("ensure", spec.offer)
         self.advance()
         if spec.name in self._kept:
-            raise RefusedError(_refusal(RefusalKind.CONFLICT, f"pool {spec.name} is there already"))
+            raise self._mistake(RefusalKind.CONFLICT, f"pool {spec.name} is there already")
         pool = Pool(
             name=spec.name,
             group=spec.group.name,
@@ -117,7 +119,7 @@ class FakeProvider:
             self._write(pool.name, "scale", count, bounds=bounds)
             return
         if count < kept.pool.count:
-            raise RefusedError(_refusal(RefusalKind.INVALID, f"pool {pool.name} would lose any of its nodes"))
+            raise self._mistake(RefusalKind.INVALID, f"pool {pool.name} would lose any of its nodes")
         self._start(pool.name, "scale", count, "Scaling")
 
     async def remove(self, pool: Pool, nodes: Iterable[str]) -> None:
@@ -183,6 +185,11 @@ class FakeProvider:
         """The next operation that adds machines of `offer` is accepted, brings only `come`, and ends in failure."""
         self._failures.append((offer, come, refusal))
 
+    def calm(self) -> None:
+        """Forget all that was ordered to go wrong and has not yet."""
+        self._refusals.clear()
+        self._failures.clear()
+
     def put_foreign(self, pool: Pool) -> None:
         """A pool that somebody else has made."""
         self._kept[pool.name] = _Kept(pool=pool, spec=None)
@@ -227,13 +234,13 @@ class FakeProvider:
         self.advance()
         kept = self._kept.get(pool.name)
         if kept is None:
-            raise RefusedError(_refusal(RefusalKind.GONE, f"pool {pool.name} is gone"))
+            raise self._mistake(RefusalKind.GONE, f"pool {pool.name} is gone")
         if kept.spec is None:
-            raise RefusedError(_refusal(RefusalKind.DENIED, f"pool {pool.name} is somebody else's"))
+            raise self._mistake(RefusalKind.DENIED, f"pool {pool.name} is somebody else's")
         if kept.pool.state is PoolState.BUSY:
-            raise RefusedError(_refusal(RefusalKind.BUSY, f"pool {pool.name} is {kept.pool.phase}"))
+            raise self._mistake(RefusalKind.BUSY, f"pool {pool.name} is {kept.pool.phase}")
         if kept.pool.version != pool.version:
-            raise RefusedError(_refusal(RefusalKind.CONFLICT, f"pool {pool.name} was changed since"))
+            raise self._mistake(RefusalKind.CONFLICT, f"pool {pool.name} was changed since")
         return kept
 
     def _start(self, name: str, call: str, count: int, phase: str) -> None:
@@ -278,6 +285,10 @@ class FakeProvider:
         failed, kept.fails, kept.rest_at = kept.fails, None, None
         state, phase = (PoolState.FAILED, "Failed") if failed else (PoolState.READY, "Succeeded")
         kept.pool = replace(kept.pool, state=state, phase=phase, refusal=failed, version=self._version())
+
+    def _mistake(self, kind: RefusalKind, message: str) -> RefusedError:
+        self.mistakes[kind] += 1
+        return RefusedError(_refusal(kind, message))
 
     def _version(self) -> str:
         self._changes += 1
