@@ -55,7 +55,6 @@ class _Kept:
     fails: Refusal | None = None
     """How the running operation ends."""
     machines: list[_Machine] = field(default_factory=list)
-    made: int = 0
     deleted: bool = False
 
 
@@ -64,21 +63,25 @@ class FakeProvider:
 
     `calls` counts every call by its name. `refuse_next` makes calls refuse, `fail_next` makes accepted operations end
     in failure after some machines came, `capacity` limits machines of an offer, `evict` takes spot machines back,
-    `put_foreign` and `change` act as others do. `joins` is told of every machine that becomes a node.
+    `put_foreign` and `change` act as others do. `joins` is told of every machine that becomes a node. `delays` may be a
+    function that draws them for each operation.
     """
 
     def __init__(
-        self, now: Callable[[], datetime], *, delays: Delays | None = None,
+        self, now: Callable[[], datetime], *, delays: Delays | Callable[[], Delays] | None = None,
         joins: Callable[[GroupNode], None] | None = None,
     ) -> None:  # fmt: skip
         self.calls: Counter[str] = Counter()
         self.log: list[tuple[datetime, str, str, int]] = []
         """(when, call, pool, count) of every write that was accepted."""
+        self.made: Counter[str] = Counter()
+        """Machines by pool, over all its lives: no name comes twice."""
         self.mistakes: Counter[RefusalKind] = Counter()
         """Refusals that nobody ordered: what the caller should have known."""
         self.capacity: dict[Offer, int] = {}
         self.quotas: dict[Offer, Quota] = {}
-        self._now, self._delays, self._joins = now, delays or Delays(), joins
+        self._now, self._joins = now, joins
+        self._draw = delays if callable(delays) else (lambda: delays or Delays())
         self._kept: dict[str, _Kept] = {}
         self._refusals: list[tuple[str, Offer | None, Refusal]] = []
         self._failures: list[tuple[Offer, int, Refusal]] = []
@@ -126,7 +129,7 @@ class FakeProvider:
         """See NodeProvider."""
         self._called("remove", pool.offer)
         kept, names = self._writable(pool), set(nodes)
-        gone_at = self._now() + timedelta(seconds=self._delays.removal)
+        gone_at = self._now() + timedelta(seconds=self._draw().removal)
         leaving = [each for each in kept.machines if each.name in names and each.gone_at is None]
         for machine in leaving:
             machine.gone_at = gone_at
@@ -142,7 +145,7 @@ class FakeProvider:
         kept = self._writable(pool)
         self._write(pool.name, "delete", 0)
         kept.deleted = True
-        self._busy(kept, "Deleting", self._now() + timedelta(seconds=self._delays.removal))
+        self._busy(kept, "Deleting", self._now() + timedelta(seconds=self._draw().removal))
 
     async def quota(self, offers: Iterable[Offer]) -> Mapping[Offer, Quota]:
         """See NodeProvider."""
@@ -245,16 +248,16 @@ class FakeProvider:
 
     def _start(self, name: str, call: str, count: int, phase: str) -> None:
         """An accepted write of a count: machines start, and join when their time has come."""
-        kept, now = self._kept[name], self._now()
+        kept, now, delays = self._kept[name], self._now(), self._draw()
         come, kept.fails = self._outcome(kept, count - len(kept.machines))
-        ready_at = now + timedelta(seconds=self._delays.join)
+        ready_at = now + timedelta(seconds=delays.join)
         for _ in range(come):
-            machine = f"{name}-{kept.made:06d}"
-            gpus_at = ready_at + timedelta(seconds=self._delays.gpus)
+            machine = f"{name}-{self.made[name]:06d}"
+            gpus_at = ready_at + timedelta(seconds=delays.gpus)
             kept.machines.append(_Machine(name=machine, ready_at=ready_at, gpus_at=gpus_at))
-            kept.made += 1
+            self.made[name] += 1
         self._write(name, call, count, count=count)
-        self._busy(kept, phase, now + timedelta(seconds=self._delays.pool))
+        self._busy(kept, phase, now + timedelta(seconds=delays.pool))
 
     def _outcome(self, kept: _Kept, wanted: int) -> tuple[int, Refusal | None]:
         offer = kept.pool.offer
