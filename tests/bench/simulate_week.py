@@ -5,14 +5,13 @@
 ten minutes before it removes an idle node, and with nodes that belong to one Workspace while it exists. All of them get
 the same work and the same machines' start times, drawn from one seed.
 
-Assumptions, all of them in `Week` and settable from the command line where they matter:
-* A machine of a GPU size takes 3 to 10 minutes until its GPUs can be used (reports of AKS users: 5 to 11 minutes for
-  A100 sizes). A removed one is paid for one more minute.
-* Jobs come as a Poisson process, most of them in working hours, and last as a log-normal law says: many short, few very
-  long, one GPU mostly. That is the shape of the public traces of GPU clusters (Philly 2019, Helios 2021); the values are
-  ours: a tuning job is shorter than a pre-training job.
-* Services scale to zero ten minutes after their last request. Half of them follow the working day, half are used now and
-  then (sessions).
+Assumptions, all of them in `Week`:
+* A machine of a GPU size takes 3 to 10 minutes until its GPUs can be used (AKS users report 5 to 11 minutes for A100
+  sizes). A removed one is paid for one more minute.
+* Jobs come as a Poisson process, most of them in working hours, and last as a log-normal law says: many short ones, few
+  very long ones, on one GPU mostly. That is the shape of the public traces of GPU clusters (Philly 2019, Helios 2021);
+  the values are ours, since a tuning job is shorter than a training from nothing.
+* Services scale to zero ten minutes after their last request. Some follow the working day, some are used now and then.
 * Prices are those of presets/skus/azure.csv, on demand.
 """
 
@@ -111,14 +110,15 @@ def main() -> None:
     parser.add_argument(
         "--jobs", type=float, default=Week().jobs_per_weekday, help="tuning jobs of a weekday"
     )
+    parser.add_argument("--idle", type=float, default=120, help="seconds that Kairay keeps an idle node")
     options = parser.parse_args()
     week = replace(Week(), seed=options.seed, days=options.days, jobs_per_weekday=options.jobs)
     work = sorted(draw_work(week), key=lambda each: (each.start, each.workspace))
     began = time.monotonic()
     results = [
-        simulate("Kairay, shared in a namespace", week, work, idle=120),
-        simulate("Kairay, shared in the cluster", week, work, idle=120, sharing=Sharing.CLUSTER),
-        simulate("Kairay, a Workspace's own pools", week, work, idle=120, sharing=Sharing.WORKSPACE),
+        simulate("Kairay, shared in a namespace", week, work, idle=options.idle),
+        simulate("Kairay, shared in the cluster", week, work, idle=options.idle, sharing=Sharing.CLUSTER),
+        simulate("Kairay, a Workspace's own pools", week, work, idle=options.idle, sharing=Sharing.WORKSPACE),
         simulate("pool autoscaler, 10 min idle", week, work, idle=600),
         own_nodes("a node per Workspace, deleted at once", week, work, until=lambda end: end),
         own_nodes("a node per Workspace, kept until the evening", week, work, until=evening),
@@ -161,7 +161,7 @@ def _daily(week: Week, number: int) -> Iterator[Work]:
     for day in range(week.days):
         peak = week.peak if _weekday(day * DAY) else 1
         for replica in range(peak):
-            steps = [step for step in range(0, 24 * 12) if peak * _busyness(step * 300.0) > replica + 0.05]
+            steps = [step for step in range(24 * 12) if peak * _busyness(step * 300.0) > replica + 0.05]
             if steps:
                 start, end = day * DAY + steps[0] * 300.0, day * DAY + steps[-1] * 300.0
                 idle = 60 * week.serving_idle_minutes
@@ -203,7 +203,7 @@ def evening(end: float) -> float:
     return today if end <= today else today + DAY
 
 
-# -- Kairay, and a pool autoscaler ---------------------------------------------------------------------------------------
+# -- Kairay, and a pool autoscaler -----------------------------------------------------------------------------------
 
 
 def simulate(
@@ -224,6 +224,7 @@ class _Run:
     def __init__(self, world: World, week: Week, work: list[Work], sharing: Sharing) -> None:
         self.world, self.week, self.work, self.sharing = world, week, work, sharing
         self.prices = _prices()
+        self.groups: dict[str, NodeGroup] = {}
         self.ends: list[tuple[float, str]] = []
         self.begun: dict[str, tuple[Work, float]] = {}
         """Pods that wait, with their start."""
@@ -239,6 +240,8 @@ class _Run:
                 index += 1
             while self.ends and self.ends[0][0] <= at:
                 world.pods.pop(heapq.heappop(self.ends)[1], None)
+            wanted = {pod.group for pod in world.pods.values()}
+            world.groups = {name: group for name, group in self.groups.items() if name in wanted}
             world.look()
             world.schedule()
             self._place(result, at)
@@ -266,7 +269,7 @@ class _Run:
             name=group_name(tenant=tenant, primary=offer), offers=(offer,), tenant=tenant,
             gpus_per_node={offer.instance_type: work.gpus},
         )  # fmt: skip
-        self.world.groups[group.name] = group
+        self.groups[group.name] = group
         (key,) = self.world.need(work.workspace, work.gpus, group=group, namespace=work.namespace)
         self.begun[key] = (work, work.start)
 

@@ -28,6 +28,8 @@ def grow(draft: Draft) -> None:
 def _settled(draft: Draft, name: str, missing: tuple[WorkerPod, ...]) -> bool:
     """Whether no newer pod has come for a moment, so that what was applied together is one write."""
     known, now, settings = draft.groups.get(name, GroupMemory()), draft.now, draft.settings
+    if not missing and not known.seen:
+        return True
     seen = tuple(sorted(pod.key for pod in missing))
     newest = now if set(seen) - set(known.seen) else known.newest
     since = known.settling_since or now

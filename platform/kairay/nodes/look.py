@@ -24,15 +24,11 @@ def forget(draft: Draft) -> None:
         next_call=_later(draft.memory.next_call, now),
     )
     for name, pool in draft.pools.items():
-        waits = _later(pool.wait_until, now)
-        draft.pools[name] = replace(
-            pool, next_write=_later(pool.next_write, now), left_until=_later(pool.left_until, now),
-            wait_until=waits, wait_reason=pool.wait_reason if waits else "",
-            changed=_recent(pool.changed, now, draft.settings.change_window),
-        )  # fmt: skip
+        draft.pools[name] = _without_past(draft, pool)
     for name, group in draft.groups.items():
-        recent = _recent(group.evictions, now, draft.settings.eviction_window)
-        draft.groups[name] = replace(group, evictions=recent)
+        if group.evictions:
+            recent = _recent(group.evictions, now, draft.settings.eviction_window)
+            draft.groups[name] = replace(group, evictions=recent)
     for name, gang in draft.gangs.items():
         draft.gangs[name] = replace(gang, paused_until=_later(gang.paused_until, now))
 
@@ -92,6 +88,17 @@ def look_at_failures(draft: Draft) -> None:
             draft.blame(pool, refusal)
 
 
+def _without_past(draft: Draft, pool: PoolMemory) -> PoolMemory:
+    now, waits = draft.now, _later(pool.wait_until, draft.now)
+    if (pool.next_write, pool.left_until, pool.wait_until, pool.changed) == (None, None, None, ()):
+        return pool
+    return replace(
+        pool, next_write=_later(pool.next_write, now), left_until=_later(pool.left_until, now),
+        wait_until=waits, wait_reason=pool.wait_reason if waits else "",
+        changed=_recent(pool.changed, now, draft.settings.change_window),
+    )  # fmt: skip
+
+
 def _unexplained(draft: Draft, pool: Pool) -> Refusal:
     words = f"pool {pool.name}: {draft.view.provider} says {pool.phase} and not why"
     return Refusal(kind=RefusalKind.UNAVAILABLE, code=pool.phase, message=words)
@@ -100,7 +107,10 @@ def _unexplained(draft: Draft, pool: Pool) -> Refusal:
 def _seen(draft: Draft, node: GroupNode) -> NodeMemory:
     pool = draft.live.get(node.pool)
     spot = pool.offer.spot if pool is not None else False
-    known = draft.nodes.get(node.name) or NodeMemory(pool=node.pool, group=node.group, spot=spot)
+    fresh = NodeMemory(pool=node.pool, group=node.group, spot=spot)
+    known = draft.nodes.get(node.name, fresh)
+    if any(when is not None and when < node.created for when in (known.closed_at, known.removed_at)):
+        known = fresh  # Another machine by the same name.
     bare = node.ready and node.gpus == 0 and node.trouble is None
     stuck = known.removed_at is not None and draft.now - known.removed_at > timedelta(
         seconds=_REMOVAL_SECONDS
