@@ -129,8 +129,11 @@ class World:
 
     # -- time ------------------------------------------------------------------------------------------------------
 
-    def look(self, *, crash_before_actions: bool = False, crash_after_actions: bool = False) -> NodeDecision:
-        """One pass of the controller, and what the scheduler does meanwhile."""
+    def look(
+        self, *, crash_before_actions: bool = False, crash_after_actions: bool = False,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> NodeDecision:  # fmt: skip
+        """One pass of the controller; `meanwhile` happens between its decision and its actions."""
         self.passes += 1
         self.schedule()
         pools = done(self.provider.pools())
@@ -144,6 +147,7 @@ class World:
         if self.careful:
             self.memory = Remembered.from_json(decision.memory.to_json())
             assert self.memory == decision.memory
+        meanwhile()
         if not crash_before_actions:
             for action in decision.actions:
                 self._do(action)

@@ -140,11 +140,12 @@ class Draft:
         """Add a write to the provider that is not blocked; it is remembered as done."""
         assert action.pool not in self.written
         known = self.pools.get(action.pool) or PoolMemory(group=_group_of(action))
-        written = dict[str, Any](written_at=self.now, empty_since=None, short_since=None)
+        written = dict[str, Any](written_at=self.now, empty_since=None, short_since=None, removed=0)
         if isinstance(action, EnsurePool):
             written |= {"written": action.count, "bounded": False, "lost": 0}
         elif isinstance(action, RemoveNodes):
-            written |= {"written": self.expected(action.target) - len(action.nodes)}
+            count = len(action.nodes)
+            written |= {"written": self.expected(action.target) - count, "removed": count}
         elif isinstance(action, DeletePool):
             written |= {"deleted_at": self.now}
         else:

@@ -44,7 +44,11 @@ def _settled(draft: Draft, name: str, missing: tuple[WorkerPod, ...]) -> bool:
 
 
 def _held(draft: Draft, name: str) -> bool:
-    held = [each for each in draft.memory.held if each.group in (None, name)]
+    held = [
+        each
+        for each in draft.memory.held
+        if each.group in (None, name) and each.kind is not RefusalKind.LIMIT
+    ]
     for each in held:
         draft.note(name, f"{each.message}; tried again at {clock(each.until)}", each.kind)
         draft.look_at(each.until)

@@ -163,17 +163,25 @@ def _compared(draft: Draft, pool: Pool, known: PoolMemory) -> PoolMemory:
     """The pool's memory after a look at whether it is as we left it."""
     bounded = pool.bounds is not None
     count = pool.count if pool.bounds is None else pool.bounds[1]
-    lost = min(known.lost, max(0, pool.count - draft.joined(pool.name)))
-    settled = replace(known, written=count, bounded=bounded, lost=lost)
+    gone = known.lost + _counted(known, count)
+    lost = min(gone, max(0, pool.count - draft.joined(pool.name)))
+    settled = replace(known, written=count, bounded=bounded, lost=lost, removed=0)
     if known.written is None or known.bounded is not bounded or count == known.written:
         return settled
-    if not bounded and known.written - known.lost <= count < known.written:
-        return settled  # The provider has counted the nodes that were lost.
+    lowered = known.written - known.lost <= count < known.written
+    if not bounded and (lowered or _counted(known, count)):
+        return settled  # The provider has counted lost nodes, or has not counted removed ones.
     changed = (*known.changed, draft.now)
     if len(changed) < draft.settings.changes:
         return replace(settled, changed=changed)
     until = draft.now + timedelta(seconds=draft.settings.change_window)
     return replace(settled, changed=(), left_until=until)
+
+
+def _counted(known: PoolMemory, count: int) -> int:
+    """Removed nodes that the provider still counts: they were gone before it could remove them."""
+    more = count - known.written if known.written is not None else 0
+    return more if 0 < more <= known.removed else 0
 
 
 def _await_missing(draft: Draft, pool: Pool) -> None:
