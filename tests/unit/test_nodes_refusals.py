@@ -347,6 +347,49 @@ def test_evictions_far_apart_do_not_turn_spot_off() -> None:
     assert {each.spec.offer for each in world.did(EnsurePool)} == {SPOT}
 
 
+def test_a_count_that_the_provider_lowers_after_evictions_is_nobody_s_change() -> None:
+    world = World(group_of(SPOT))
+    world.need("chat", 1, 1, 1)
+    world.pass_time(500)
+    for number in range(2):
+        first = next(node.name for node in world.nodes())
+        world.end("chat")
+        world.need("chat", *[1] * (2 - number))
+        world.look()
+        world.provider.evict(first)
+        world.provider.change(world.pool(SPOT), count=2 - number)
+        world.pass_time(100)
+    assert world.memory.pools[world.pool(SPOT)].changed == ()
+    assert world.memory.pools[world.pool(SPOT)].left_until is None
+
+
+def test_after_evictions_the_count_is_never_set_below_what_it_is() -> None:
+    world = World(group_of(SPOT))
+    for name in ("a", "b", "c"):
+        world.need(name)
+    world.pass_time(500)
+    nodes = {pod.workspace: str(pod.node) for pod in world.pods.values()}
+    world.end("b")
+    world.provider.evict(nodes["a"], nodes["b"])
+    world.pass_time(600)
+    assert asked(world)[:2] == [("ensure", 3), ("scale", 3)]
+    assert world.provider.mistakes == {}
+    assert world.waiting() == []
+    assert len(world.nodes()) == 2
+
+
+def test_spot_nodes_that_we_remove_are_no_evictions() -> None:
+    world = World(group_of(SPOT, A100))
+    for number in range(4):
+        world.need(f"w{number}")
+        world.pass_time(300)
+        world.end(f"w{number}")
+        world.pass_time(200)
+    assert len(world.did(RemoveNodes)) == 4
+    assert {each.spec.offer for each in world.did(EnsurePool)} == {SPOT}
+    assert world.memory.groups == {}
+
+
 def test_the_status_says_why_spot_is_not_used() -> None:
     world = World(group_of(SPOT, A100))
     world.need("chat", 1, 1, 1)
