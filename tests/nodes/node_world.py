@@ -6,7 +6,7 @@ Time is a number that only `pass_time` moves. The memory goes through JSON at ev
 from __future__ import annotations
 
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -55,8 +55,8 @@ class World:
     """What tests look at and change."""
 
     def __init__(
-        self, *groups: NodeGroup, settings: ScalingSettings | None = None, delays: Delays | None = None,
-        joins: Any = None,
+        self, *groups: NodeGroup, settings: ScalingSettings | None = None,
+        delays: Delays | Callable[[], Delays] | None = None, joins: Any = None, careful: bool = True,
     ) -> None:  # fmt: skip
         self.now = START
         self.settings = settings or ScalingSettings()
@@ -69,11 +69,15 @@ class World:
         self.bare: set[str] = set()
         """Pools whose nodes never advertise GPUs."""
         self.memory = Remembered()
+        self.careful = careful
+        """The memory goes through JSON at every pass."""
         self.view: dict[str, Any] = {}
         """More for NodesView."""
         self.last: NodeDecision | None = None
         self.history: list[tuple[datetime, NodeAction]] = []
         self.passes = 0
+        self.removed_at_work: list[str] = []
+        """Nodes that were removed with a worker's pod on them."""
         self._numbers = itertools.count(1)
 
     # -- what users and Ray do -------------------------------------------------------------------------------------
@@ -125,8 +129,11 @@ class World:
 
     # -- time ------------------------------------------------------------------------------------------------------
 
-    def look(self, *, crash_before_actions: bool = False, crash_after_actions: bool = False) -> NodeDecision:
-        """One pass of the controller, and what the scheduler does meanwhile."""
+    def look(
+        self, *, crash_before_actions: bool = False, crash_after_actions: bool = False,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> NodeDecision:  # fmt: skip
+        """One pass of the controller; `meanwhile` happens between its decision and its actions."""
         self.passes += 1
         self.schedule()
         pools = done(self.provider.pools())
@@ -136,8 +143,11 @@ class World:
         )  # fmt: skip
         before = self.memory
         decision = decide_nodes(seen, before, self.settings, self.now)
-        assert Remembered.from_json(decision.memory.to_json()) == decision.memory
-        self.last, self.memory = decision, Remembered.from_json(decision.memory.to_json())
+        self.last, self.memory = decision, decision.memory
+        if self.careful:
+            self.memory = Remembered.from_json(decision.memory.to_json())
+            assert self.memory == decision.memory
+        meanwhile()
         if not crash_before_actions:
             for action in decision.actions:
                 self._do(action)
@@ -206,6 +216,8 @@ class World:
                 case ScalePool():
                     done(self.provider.scale(action.target, action.count))
                 case RemoveNodes():
+                    held = {pod.node for pod in self.pods.values() if pod.holds}
+                    self.removed_at_work += [name for name in action.nodes if name in held]
                     done(self.provider.remove(action.target, action.nodes))
                 case DeletePool():
                     done(self.provider.delete(action.target))

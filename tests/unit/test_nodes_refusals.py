@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -346,6 +347,49 @@ def test_evictions_far_apart_do_not_turn_spot_off() -> None:
     assert {each.spec.offer for each in world.did(EnsurePool)} == {SPOT}
 
 
+def test_a_count_that_the_provider_lowers_after_evictions_is_nobody_s_change() -> None:
+    world = World(group_of(SPOT))
+    world.need("chat", 1, 1, 1)
+    world.pass_time(500)
+    for number in range(2):
+        first = next(node.name for node in world.nodes())
+        world.end("chat")
+        world.need("chat", *[1] * (2 - number))
+        world.look()
+        world.provider.evict(first)
+        world.provider.change(world.pool(SPOT), count=2 - number)
+        world.pass_time(100)
+    assert world.memory.pools[world.pool(SPOT)].changed == ()
+    assert world.memory.pools[world.pool(SPOT)].left_until is None
+
+
+def test_after_evictions_the_count_is_never_set_below_what_it_is() -> None:
+    world = World(group_of(SPOT))
+    for name in ("a", "b", "c"):
+        world.need(name)
+    world.pass_time(500)
+    nodes = {pod.workspace: str(pod.node) for pod in world.pods.values()}
+    world.end("b")
+    world.provider.evict(nodes["a"], nodes["b"])
+    world.pass_time(600)
+    assert asked(world)[:2] == [("ensure", 3), ("scale", 3)]
+    assert world.provider.mistakes == {}
+    assert world.waiting() == []
+    assert len(world.nodes()) == 2
+
+
+def test_spot_nodes_that_we_remove_are_no_evictions() -> None:
+    world = World(group_of(SPOT, A100))
+    for number in range(4):
+        world.need(f"w{number}")
+        world.pass_time(300)
+        world.end(f"w{number}")
+        world.pass_time(200)
+    assert len(world.did(RemoveNodes)) == 4
+    assert {each.spec.offer for each in world.did(EnsurePool)} == {SPOT}
+    assert world.memory.groups == {}
+
+
 def test_the_status_says_why_spot_is_not_used() -> None:
     world = World(group_of(SPOT, A100))
     world.need("chat", 1, 1, 1)
@@ -427,6 +471,42 @@ def test_at_the_limit_with_no_empty_pool_the_status_says_so() -> None:
     assert world.last is not None
     assert world.last.words[waiting.group].refusal is K.LIMIT
     assert "the cluster has 2 pools, the limit is 2" in world.last.words[waiting.group].message
+
+
+def test_a_limit_of_pools_that_the_provider_tells_does_not_hold_pools_that_are_there() -> None:
+    one, other = group_of(A100, tenant="one"), group_of(A100, tenant="two")
+    world = World(one, other)
+    world.need("first", group=one)
+    world.pass_time(400)
+    world.provider.refuse_next("ensure", no(K.LIMIT, retry_after=600))
+    world.need("second", group=other)
+    world.pass_time(10)
+    world.need("third", group=one)
+    world.pass_time(10)
+    assert asked(world) == [("ensure", 1), ("scale", 2)]
+    assert "until 12:16:41 UTC: Azure says PoolLimit" in world.word(other)
+    world.pass_time(1000)
+    assert world.waiting() == []
+
+
+def test_nodes_that_were_gone_before_they_were_removed_are_not_taken_for_somebody_else_s_change() -> None:
+    world = World(group_of(A100))
+    for number in range(3):
+        world.need(f"w{number}", 1, 1)
+        world.pass_time(500)
+        world.end(f"w{number}")
+        world.pass_time(121)
+        names = [node.name for node in world.nodes()]
+        world.now += timedelta(seconds=1)
+        decision = world.look(meanwhile=lambda gone=names[0]: world.provider.evict(gone))
+        assert [type(action) for action in decision.actions] == [RemoveNodes]
+        assert world.last_pools()[0].count == 1  # Of two that are gone it has counted one.
+        world.pass_time(300)
+        assert world.memory.pools[world.pool(A100)].changed == ()
+        assert world.memory.pools[world.pool(A100)].left_until is None
+    world.need("last")
+    world.pass_time(500)
+    assert world.waiting() == []
 
 
 def test_a_failed_pool_of_ours_that_nobody_wants_goes() -> None:

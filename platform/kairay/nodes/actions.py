@@ -125,6 +125,8 @@ class ScalingSettings:
     """A node without work stays so long."""
     look_again_seconds: float = 2.0
     """Least time between closing a node and removing it."""
+    busy_seconds: float = 15.0
+    """A pool at work is looked at again after so long."""
     empty_pool_seconds: float = 3600.0
     """An empty pool that nobody uses stays so long."""
     pool_limit: int = 90

@@ -27,7 +27,6 @@ from kairay.nodes.remembered import GangMemory, GroupMemory, NodeMemory, PoolMem
 
 _FRESH = timedelta(seconds=60)
 """So long our own write is believed rather than a list of pools that may be older."""
-_BUSY_LOOK = 15.0
 
 
 class Draft:
@@ -127,7 +126,7 @@ class Draft:
         if pool in self.written:
             return f"pool {pool} is written already"
         if live is not None and live.state is PoolState.BUSY:
-            self.look_in(_BUSY_LOOK)
+            self.look_in(self.settings.busy_seconds)
             return f"pool {pool} is busy ({self.view.provider}: {live.phase})"
         if known is not None and known.left_until is not None:
             self.look_at(known.left_until)
@@ -141,11 +140,12 @@ class Draft:
         """Add a write to the provider that is not blocked; it is remembered as done."""
         assert action.pool not in self.written
         known = self.pools.get(action.pool) or PoolMemory(group=_group_of(action))
-        written = dict[str, Any](written_at=self.now, empty_since=None, short_since=None)
+        written = dict[str, Any](written_at=self.now, empty_since=None, short_since=None, removed=0)
         if isinstance(action, EnsurePool):
             written |= {"written": action.count, "bounded": False, "lost": 0}
         elif isinstance(action, RemoveNodes):
-            written |= {"written": self.expected(action.target) - len(action.nodes)}
+            count = len(action.nodes)
+            written |= {"written": self.expected(action.target) - count, "removed": count}
         elif isinstance(action, DeletePool):
             written |= {"deleted_at": self.now}
         else:
@@ -157,7 +157,7 @@ class Draft:
         self.pools[action.pool] = replace(known, **written)
         self.written.add(action.pool)
         self.actions.append(action)
-        self.look_in(_BUSY_LOOK)
+        self.look_in(self.settings.busy_seconds)
 
     def blame(self, pool: Pool, refusal: Refusal) -> None:
         """Remember why a pool's last operation failed, as if its call had been refused."""

@@ -55,7 +55,6 @@ class _Kept:
     fails: Refusal | None = None
     """How the running operation ends."""
     machines: list[_Machine] = field(default_factory=list)
-    made: int = 0
     deleted: bool = False
 
 
@@ -64,19 +63,25 @@ class FakeProvider:
 
     `calls` counts every call by its name. `refuse_next` makes calls refuse, `fail_next` makes accepted operations end
     in failure after some machines came, `capacity` limits machines of an offer, `evict` takes spot machines back,
-    `put_foreign` and `change` act as others do. `joins` is told of every machine that becomes a node.
+    `put_foreign` and `change` act as others do. `joins` is told of every machine that becomes a node. `delays` may be a
+    function that draws them for each operation.
     """
 
     def __init__(
-        self, now: Callable[[], datetime], *, delays: Delays | None = None,
+        self, now: Callable[[], datetime], *, delays: Delays | Callable[[], Delays] | None = None,
         joins: Callable[[GroupNode], None] | None = None,
     ) -> None:  # fmt: skip
         self.calls: Counter[str] = Counter()
         self.log: list[tuple[datetime, str, str, int]] = []
         """(when, call, pool, count) of every write that was accepted."""
+        self.made: Counter[str] = Counter()
+        """Machines by pool, over all its lives: no name comes twice."""
+        self.mistakes: Counter[RefusalKind] = Counter()
+        """Refusals that nobody ordered: what the caller should have known."""
         self.capacity: dict[Offer, int] = {}
         self.quotas: dict[Offer, Quota] = {}
-        self._now, self._delays, self._joins = now, delays or Delays(), joins
+        self._now, self._joins = now, joins
+        self._draw = delays if callable(delays) else (lambda: delays or Delays())
         self._kept: dict[str, _Kept] = {}
         self._refusals: list[tuple[str, Offer | None, Refusal]] = []
         self._failures: list[tuple[Offer, int, Refusal]] = []
@@ -96,7 +101,7 @@ class FakeProvider:
         self._called("ensure", spec.offer)
         self.advance()
         if spec.name in self._kept:
-            raise RefusedError(_refusal(RefusalKind.CONFLICT, f"pool {spec.name} is there already"))
+            raise self._mistake(RefusalKind.CONFLICT, f"pool {spec.name} is there already")
         pool = Pool(
             name=spec.name,
             group=spec.group.name,
@@ -117,14 +122,14 @@ class FakeProvider:
             self._write(pool.name, "scale", count, bounds=bounds)
             return
         if count < kept.pool.count:
-            raise RefusedError(_refusal(RefusalKind.INVALID, f"pool {pool.name} would lose any of its nodes"))
+            raise self._mistake(RefusalKind.INVALID, f"pool {pool.name} would lose any of its nodes")
         self._start(pool.name, "scale", count, "Scaling")
 
     async def remove(self, pool: Pool, nodes: Iterable[str]) -> None:
         """See NodeProvider."""
         self._called("remove", pool.offer)
         kept, names = self._writable(pool), set(nodes)
-        gone_at = self._now() + timedelta(seconds=self._delays.removal)
+        gone_at = self._now() + timedelta(seconds=self._draw().removal)
         leaving = [each for each in kept.machines if each.name in names and each.gone_at is None]
         for machine in leaving:
             machine.gone_at = gone_at
@@ -140,7 +145,7 @@ class FakeProvider:
         kept = self._writable(pool)
         self._write(pool.name, "delete", 0)
         kept.deleted = True
-        self._busy(kept, "Deleting", self._now() + timedelta(seconds=self._delays.removal))
+        self._busy(kept, "Deleting", self._now() + timedelta(seconds=self._draw().removal))
 
     async def quota(self, offers: Iterable[Offer]) -> Mapping[Offer, Quota]:
         """See NodeProvider."""
@@ -182,6 +187,11 @@ class FakeProvider:
     def fail_next(self, offer: Offer, refusal: Refusal, *, come: int = 0) -> None:
         """The next operation that adds machines of `offer` is accepted, brings only `come`, and ends in failure."""
         self._failures.append((offer, come, refusal))
+
+    def calm(self) -> None:
+        """Forget all that was ordered to go wrong and has not yet."""
+        self._refusals.clear()
+        self._failures.clear()
 
     def put_foreign(self, pool: Pool) -> None:
         """A pool that somebody else has made."""
@@ -227,27 +237,27 @@ class FakeProvider:
         self.advance()
         kept = self._kept.get(pool.name)
         if kept is None:
-            raise RefusedError(_refusal(RefusalKind.GONE, f"pool {pool.name} is gone"))
+            raise self._mistake(RefusalKind.GONE, f"pool {pool.name} is gone")
         if kept.spec is None:
-            raise RefusedError(_refusal(RefusalKind.DENIED, f"pool {pool.name} is somebody else's"))
+            raise self._mistake(RefusalKind.DENIED, f"pool {pool.name} is somebody else's")
         if kept.pool.state is PoolState.BUSY:
-            raise RefusedError(_refusal(RefusalKind.BUSY, f"pool {pool.name} is {kept.pool.phase}"))
+            raise self._mistake(RefusalKind.BUSY, f"pool {pool.name} is {kept.pool.phase}")
         if kept.pool.version != pool.version:
-            raise RefusedError(_refusal(RefusalKind.CONFLICT, f"pool {pool.name} was changed since"))
+            raise self._mistake(RefusalKind.CONFLICT, f"pool {pool.name} was changed since")
         return kept
 
     def _start(self, name: str, call: str, count: int, phase: str) -> None:
         """An accepted write of a count: machines start, and join when their time has come."""
-        kept, now = self._kept[name], self._now()
+        kept, now, delays = self._kept[name], self._now(), self._draw()
         come, kept.fails = self._outcome(kept, count - len(kept.machines))
-        ready_at = now + timedelta(seconds=self._delays.join)
+        ready_at = now + timedelta(seconds=delays.join)
         for _ in range(come):
-            machine = f"{name}-{kept.made:06d}"
-            gpus_at = ready_at + timedelta(seconds=self._delays.gpus)
+            machine = f"{name}-{self.made[name]:06d}"
+            gpus_at = ready_at + timedelta(seconds=delays.gpus)
             kept.machines.append(_Machine(name=machine, ready_at=ready_at, gpus_at=gpus_at))
-            kept.made += 1
+            self.made[name] += 1
         self._write(name, call, count, count=count)
-        self._busy(kept, phase, now + timedelta(seconds=self._delays.pool))
+        self._busy(kept, phase, now + timedelta(seconds=delays.pool))
 
     def _outcome(self, kept: _Kept, wanted: int) -> tuple[int, Refusal | None]:
         offer = kept.pool.offer
@@ -278,6 +288,10 @@ class FakeProvider:
         failed, kept.fails, kept.rest_at = kept.fails, None, None
         state, phase = (PoolState.FAILED, "Failed") if failed else (PoolState.READY, "Succeeded")
         kept.pool = replace(kept.pool, state=state, phase=phase, refusal=failed, version=self._version())
+
+    def _mistake(self, kind: RefusalKind, message: str) -> RefusedError:
+        self.mistakes[kind] += 1
+        return RefusedError(_refusal(kind, message))
 
     def _version(self) -> str:
         self._changes += 1

@@ -28,6 +28,8 @@ def grow(draft: Draft) -> None:
 def _settled(draft: Draft, name: str, missing: tuple[WorkerPod, ...]) -> bool:
     """Whether no newer pod has come for a moment, so that what was applied together is one write."""
     known, now, settings = draft.groups.get(name, GroupMemory()), draft.now, draft.settings
+    if not missing and not known.seen:
+        return True
     seen = tuple(sorted(pod.key for pod in missing))
     newest = now if set(seen) - set(known.seen) else known.newest
     since = known.settling_since or now
@@ -42,7 +44,11 @@ def _settled(draft: Draft, name: str, missing: tuple[WorkerPod, ...]) -> bool:
 
 
 def _held(draft: Draft, name: str) -> bool:
-    held = [each for each in draft.memory.held if each.group in (None, name)]
+    held = [
+        each
+        for each in draft.memory.held
+        if each.group in (None, name) and each.kind is not RefusalKind.LIMIT
+    ]
     for each in held:
         draft.note(name, f"{each.message}; tried again at {clock(each.until)}", each.kind)
         draft.look_at(each.until)

@@ -24,15 +24,11 @@ def forget(draft: Draft) -> None:
         next_call=_later(draft.memory.next_call, now),
     )
     for name, pool in draft.pools.items():
-        waits = _later(pool.wait_until, now)
-        draft.pools[name] = replace(
-            pool, next_write=_later(pool.next_write, now), left_until=_later(pool.left_until, now),
-            wait_until=waits, wait_reason=pool.wait_reason if waits else "",
-            changed=_recent(pool.changed, now, draft.settings.change_window),
-        )  # fmt: skip
+        draft.pools[name] = _without_past(draft, pool)
     for name, group in draft.groups.items():
-        recent = _recent(group.evictions, now, draft.settings.eviction_window)
-        draft.groups[name] = replace(group, evictions=recent)
+        if group.evictions:
+            recent = _recent(group.evictions, now, draft.settings.eviction_window)
+            draft.groups[name] = replace(group, evictions=recent)
     for name, gang in draft.gangs.items():
         draft.gangs[name] = replace(gang, paused_until=_later(gang.paused_until, now))
 
@@ -92,6 +88,17 @@ def look_at_failures(draft: Draft) -> None:
             draft.blame(pool, refusal)
 
 
+def _without_past(draft: Draft, pool: PoolMemory) -> PoolMemory:
+    now, waits = draft.now, _later(pool.wait_until, draft.now)
+    if (pool.next_write, pool.left_until, pool.wait_until, pool.changed) == (None, None, None, ()):
+        return pool
+    return replace(
+        pool, next_write=_later(pool.next_write, now), left_until=_later(pool.left_until, now),
+        wait_until=waits, wait_reason=pool.wait_reason if waits else "",
+        changed=_recent(pool.changed, now, draft.settings.change_window),
+    )  # fmt: skip
+
+
 def _unexplained(draft: Draft, pool: Pool) -> Refusal:
     words = f"pool {pool.name}: {draft.view.provider} says {pool.phase} and not why"
     return Refusal(kind=RefusalKind.UNAVAILABLE, code=pool.phase, message=words)
@@ -100,7 +107,10 @@ def _unexplained(draft: Draft, pool: Pool) -> Refusal:
 def _seen(draft: Draft, node: GroupNode) -> NodeMemory:
     pool = draft.live.get(node.pool)
     spot = pool.offer.spot if pool is not None else False
-    known = draft.nodes.get(node.name) or NodeMemory(pool=node.pool, group=node.group, spot=spot)
+    fresh = NodeMemory(pool=node.pool, group=node.group, spot=spot)
+    known = draft.nodes.get(node.name, fresh)
+    if any(when is not None and when < node.created for when in (known.closed_at, known.removed_at)):
+        known = fresh  # Another machine by the same name.
     bare = node.ready and node.gpus == 0 and node.trouble is None
     stuck = known.removed_at is not None and draft.now - known.removed_at > timedelta(
         seconds=_REMOVAL_SECONDS
@@ -153,17 +163,25 @@ def _compared(draft: Draft, pool: Pool, known: PoolMemory) -> PoolMemory:
     """The pool's memory after a look at whether it is as we left it."""
     bounded = pool.bounds is not None
     count = pool.count if pool.bounds is None else pool.bounds[1]
-    lost = min(known.lost, max(0, pool.count - draft.joined(pool.name)))
-    settled = replace(known, written=count, bounded=bounded, lost=lost)
+    gone = known.lost + _counted(known, count)
+    lost = min(gone, max(0, pool.count - draft.joined(pool.name)))
+    settled = replace(known, written=count, bounded=bounded, lost=lost, removed=0)
     if known.written is None or known.bounded is not bounded or count == known.written:
         return settled
-    if not bounded and known.written - known.lost <= count < known.written:
-        return settled  # The provider has counted the nodes that were lost.
+    lowered = known.written - known.lost <= count < known.written
+    if not bounded and (lowered or _counted(known, count)):
+        return settled  # The provider has counted lost nodes, or has not counted removed ones.
     changed = (*known.changed, draft.now)
     if len(changed) < draft.settings.changes:
         return replace(settled, changed=changed)
     until = draft.now + timedelta(seconds=draft.settings.change_window)
     return replace(settled, changed=(), left_until=until)
+
+
+def _counted(known: PoolMemory, count: int) -> int:
+    """Removed nodes that the provider still counts: they were gone before it could remove them."""
+    more = count - known.written if known.written is not None else 0
+    return more if 0 < more <= known.removed else 0
 
 
 def _await_missing(draft: Draft, pool: Pool) -> None:

@@ -51,13 +51,22 @@ def _taken_name(draft: Draft, group: NodeGroup, offer: Offer) -> NodeWord | None
     name = pool_name(group.name, offer)
     live = draft.live.get(name)
     if live is None:
-        count = len(draft.live.keys() | {each for each in draft.pools if draft.believed(each)} - {name})
-        if count < draft.settings.pool_limit:
-            return None
-        limit = f"the cluster has {count} pools, the limit is {draft.settings.pool_limit}"
-        return NodeWord(message=f"no pool for {offer}: {limit}", refusal=RefusalKind.LIMIT)
+        return _no_more_pools(draft, name, offer)
     if live.group == group.name and live.offer == offer:
         return None
     whose = f"belongs to {live.group}" if live.group else "is somebody else's"
     message = f"no pool for {offer}: {name} is there and {whose} ({live.offer}); it is not touched"
     return NodeWord(message=message, refusal=RefusalKind.CONFLICT)
+
+
+def _no_more_pools(draft: Draft, name: str, offer: Offer) -> NodeWord | None:
+    refused = next((each for each in draft.memory.held if each.kind is RefusalKind.LIMIT), None)
+    if refused is not None:
+        draft.look_at(refused.until)
+        words = f"no pool for {offer} until {clock(refused.until)}: {refused.message}"
+        return NodeWord(message=words, refusal=RefusalKind.LIMIT)
+    count = len(draft.live.keys() | {each for each in draft.pools if draft.believed(each)} - {name})
+    if count < draft.settings.pool_limit:
+        return None
+    limit = f"the cluster has {count} pools, the limit is {draft.settings.pool_limit}"
+    return NodeWord(message=f"no pool for {offer}: {limit}", refusal=RefusalKind.LIMIT)

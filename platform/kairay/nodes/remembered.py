@@ -54,6 +54,8 @@ class PoolMemory:
     wait_until: datetime | None = None
     """Before this the provider does not want to be asked."""
     wait_reason: str = ""
+    removed: int = 0
+    """Nodes of our last removal; the provider may go on counting those that were gone already."""
     lost: int = 0
     """Nodes that were there and are not, which the provider may still count."""
     short_since: datetime | None = None
