@@ -1,19 +1,14 @@
-"""NodePools as Kairay writes and reads them, and the provider against an API server in memory."""
+"""The provider against an API server in memory: what is read, why nothing comes, what is done."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 
-import jsonschema
 import pytest
-import yaml
 
 from kairay.errors import HostError, InputError, KairayError, TransientError
 from kairay.kube.errors import AbsentError
@@ -32,18 +27,13 @@ from kairay.nodes.interface import (
     RefusalKind,
     RefusedError,
 )
-from kairay.nodes.karpenter_complaints import Complaint
-from kairay.nodes.karpenter_pools import write_pool
-from kairay.nodes.karpenter_refusals import refusal_of
-from kairay.nodes.karpenter_settings import KarpenterSettings, read_karpenter_settings
-from kairay.skus import find_sku, load_skus
+from kairay.nodes.karpenter_settings import KarpenterSettings
+from kairay.skus import load_skus
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "karpenter"
-VERSIONS = ("1.0.8", "1.15.0")
+K = RefusalKind
 A100 = Offer(instance_type="Standard_NC48ads_A100_v4")
 SPOT = replace(A100, spot=True)
 H100 = Offer(instance_type="Standard_NC40ads_H100_v5")
-GRACE = Offer(instance_type="Standard_ND128isr_NDR_GB200_v6")
 GROUP = NodeGroup(
     name="abc123def0",
     offers=(A100, SPOT, H100),
@@ -58,15 +48,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(work, 10))
 
 
-def spec(offer: Offer = A100, name: str = "kwpool", **changes: Any) -> PoolSpec:
-    return PoolSpec(name=name, group=replace(GROUP, **changes), offer=offer)
-
-
-def drawn(
-    spec: PoolSpec, count: int = 3, idle: float = 120.0, settings: KarpenterSettings | None = None
-) -> Manifest:
-    size = find_sku(spec.offer.instance_type, load_skus())
-    return write_pool(spec, count, size, settings or KarpenterSettings(), idle)
+def spec(offer: Offer = A100) -> PoolSpec:
+    return PoolSpec(name="kwpool", group=GROUP, offer=offer)
 
 
 class World:
@@ -86,11 +69,10 @@ class World:
     def pools(self) -> dict[str, Pool]:
         return {pool.name: pool for pool in run(self.provider.pools())}
 
-    def made(self, spec: PoolSpec | None = None, count: int = 3) -> Pool:
+    def made(self, count: int = 3) -> Pool:
         """A pool of ours."""
-        wanted = spec or PoolSpec(name="kwpool", group=GROUP, offer=A100)
-        run(self.provider.ensure(wanted, count))
-        return self.pools()[wanted.name]
+        run(self.provider.ensure(spec(), count))
+        return self.pools()["kwpool"]
 
     def body(self, name: str = "kwpool") -> Manifest:
         found = self.cluster.find(NODE_POOL, "", name)
@@ -145,192 +127,9 @@ def refused(work: Coroutine[Any, Any, Any]) -> Refusal:
     return caught.value.refusal
 
 
-# -- what is written ----------------------------------------------------------------------------------------------
-
-
 def test_it_is_a_node_provider() -> None:
     provider: NodeProvider = World().provider
     assert run(provider.quota([A100])) == {}
-
-
-@cache
-def schema(version: str) -> dict[str, Any]:
-    """Karpenter's own, with every object closed: what it does not list would be dropped without a word."""
-    definition = yaml.safe_load((GOLDEN / f"nodepools-{version}.yaml").read_text("utf-8"))
-    found = next(each for each in definition["spec"]["versions"] if each["name"] == "v1")
-    closed = json.loads(json.dumps(found["schema"]["openAPIV3Schema"]), object_hook=_close)
-    del closed["properties"]["metadata"]
-    return closed | {"additionalProperties": True}
-
-
-def _close(node: dict[str, Any]) -> dict[str, Any]:
-    node.pop("format", None)
-    if "properties" in node and node.get("type") == "object":
-        node["additionalProperties"] = False
-    return node
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        spec(),
-        spec(SPOT),
-        spec(GRACE),
-        spec(H100, labels={}, tenant=""),
-        spec(A100, labels={"topology.kubernetes.io/zone": "eastus-1"}, image_family="azurelinux"),
-    ],
-)
-def test_every_node_pool_is_one_that_karpenter_knows(wanted: PoolSpec, version: str) -> None:
-    jsonschema.Draft202012Validator(schema(version)).validate(drawn(wanted))
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_the_schema_check_notices_a_field_that_would_be_dropped(version: str) -> None:
-    body = drawn(spec())
-    body["spec"]["template"]["spec"]["taint"] = []
-    with pytest.raises(jsonschema.ValidationError, match="taint"):
-        jsonschema.Draft202012Validator(schema(version)).validate(body)
-
-
-def test_a_node_pool_is_written_as_a_whole() -> None:
-    assert drawn(spec()) == {
-        "apiVersion": "karpenter.sh/v1",
-        "kind": "NodePool",
-        "metadata": {
-            "name": "kwpool",
-            "labels": {"kairay.dev/pool": "abc123def0", "kairay.dev/managed-by": "kairay"},
-            "annotations": {"kairay.dev/gpus-per-node": "2", "kairay.dev/tenant": "team"},
-        },
-        "spec": {
-            "template": {
-                "metadata": {
-                    "labels": {
-                        "app": "tuning",
-                        "kairay.dev/pool": "abc123def0",
-                        "kairay.dev/managed-by": "kairay",
-                    }
-                },
-                "spec": {
-                    "nodeClassRef": {
-                        "group": "karpenter.azure.com",
-                        "kind": "AKSNodeClass",
-                        "name": "default",
-                    },
-                    "requirements": [
-                        {
-                            "key": "node.kubernetes.io/instance-type",
-                            "operator": "In",
-                            "values": ["Standard_NC48ads_A100_v4"],
-                        },
-                        {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
-                        {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]},
-                        {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
-                    ],
-                    "taints": [{"key": "sku", "value": "gpu", "effect": "NoSchedule"}],
-                    "expireAfter": "Never",
-                },
-            },
-            "disruption": {
-                "consolidationPolicy": "WhenEmpty",
-                "consolidateAfter": "120s",
-                "budgets": [{"nodes": "0", "reasons": ["Drifted", "Underutilized"]}],
-            },
-            "limits": {"nvidia.com/gpu": "6"},
-            "weight": 100,
-        },
-    }
-
-
-def requirement(body: Manifest, key: str) -> list[str]:
-    found = body["spec"]["template"]["spec"]["requirements"]
-    return next(each["values"] for each in found if each["key"] == key)
-
-
-def test_spot_and_arm_machines_are_asked_for_as_such() -> None:
-    assert requirement(drawn(spec(SPOT)), "karpenter.sh/capacity-type") == ["spot"]
-    assert requirement(drawn(spec(GRACE)), "kubernetes.io/arch") == ["arm64"]
-
-
-def test_the_groups_first_offer_is_tried_first() -> None:
-    weights = [drawn(spec(offer))["spec"]["weight"] for offer in (A100, SPOT, H100, GRACE)]
-    assert weights == sorted(weights, reverse=True)
-    assert len(set(weights)) == len(weights)
-
-
-def test_a_limit_of_no_nodes_brings_none() -> None:
-    assert drawn(spec(), count=0)["spec"]["limits"] == {"nvidia.com/gpu": "0"}
-
-
-@pytest.mark.parametrize(
-    ("labels", "kept"),
-    [
-        ({"node.kubernetes.io/instance-type": A100.instance_type}, {}),
-        ({"kubernetes.io/arch": "amd64", "karpenter.sh/nodepool": "kwpool"}, {}),
-        ({"topology.kubernetes.io/zone": "eastus-1"}, {"topology.kubernetes.io/zone": "eastus-1"}),
-        ({"team.example/app": "x"}, {"team.example/app": "x"}),
-    ],
-)
-def test_labels_that_nodes_get_anyway_are_left_to_karpenter(
-    labels: dict[str, str], kept: dict[str, str]
-) -> None:
-    found = drawn(spec(labels=labels))["spec"]["template"]["metadata"]["labels"]
-    assert {key: value for key, value in found.items() if not key.startswith("kairay.dev/")} == kept
-
-
-@pytest.mark.parametrize(
-    "label",
-    [
-        "kubernetes.io/hostname",
-        "node.kubernetes.io/instance-type",
-        "karpenter.sh/capacity-type",
-        "kubernetes.azure.com/mode",
-        "feature.node.kubernetes.io/pci",
-        "sub.k8s.io/x",
-    ],
-)
-def test_a_label_that_no_new_node_can_carry_is_refused_by_name(label: str) -> None:
-    with pytest.raises(RefusedError, match=f"{label}=other.*resource.labelSelector") as caught:
-        drawn(spec(labels={label: "other"}))
-    assert caught.value.refusal.kind is RefusalKind.INVALID
-
-
-# -- settings -----------------------------------------------------------------------------------------------------
-
-
-def test_the_node_class_is_aks_own_unless_the_environment_says_otherwise() -> None:
-    assert read_karpenter_settings({"KAIRAY_KARPENTER_NODE_CLASS_NAME": " "}) == KarpenterSettings()
-    aws = read_karpenter_settings(
-        {
-            "KAIRAY_KARPENTER_NODE_CLASS_GROUP": "karpenter.k8s.aws",
-            "KAIRAY_KARPENTER_NODE_CLASS_KIND": "EC2NodeClass",
-            "KAIRAY_KARPENTER_NODE_CLASS_NAME": "gpu",
-        }
-    )
-    body = drawn(spec(), settings=aws)
-    assert body["spec"]["template"]["spec"]["nodeClassRef"] == {
-        "group": "karpenter.k8s.aws",
-        "kind": "EC2NodeClass",
-        "name": "gpu",
-    }
-
-
-def test_an_image_family_may_have_a_node_class_of_its_own() -> None:
-    settings = read_karpenter_settings({"KAIRAY_KARPENTER_NODE_CLASS_AZURELINUX": "mariner"})
-    names = [settings.node_class_of(family) for family in ("AzureLinux", "ubuntu", None)]
-    assert names == ["mariner", "default", "default"]
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("NAME", "Default!"), ("GROUP", "karpenter azure"), ("KIND", "aksNodeClass"), ("UBUNTU", "a/b")],
-)
-def test_a_name_that_kubernetes_would_refuse_is_named(name: str, value: str) -> None:
-    with pytest.raises(InputError, match=f"KAIRAY_KARPENTER_NODE_CLASS_{name}"):
-        read_karpenter_settings({f"KAIRAY_KARPENTER_NODE_CLASS_{name}": value})
-
-
-# -- what is read -------------------------------------------------------------------------------------------------
 
 
 def test_a_pool_reads_back_with_its_limit_as_bounds() -> None:
@@ -375,8 +174,9 @@ def test_a_limit_that_a_person_wrote_is_read_as_karpenter_keeps_it(limits: dict[
 
 def test_others_pools_are_listed_and_are_nobodys_group() -> None:
     world = World()
-    copied = drawn(spec())
-    copied["metadata"]["labels"] = {"kairay.dev/pool": GROUP.name}
+    world.made()
+    copied = world.body()
+    copied["metadata"]["labels"] = {GROUP_LABEL: GROUP.name}
     world.cluster.put(copied)
     world.cluster.put(
         thing(
@@ -402,9 +202,6 @@ def test_a_pool_on_its_way_out_is_busy() -> None:
     body["metadata"] |= {"finalizers": ["x"], "deletionTimestamp": world.stamp()}
     world.cluster.put(body)
     assert (world.pools()["kwpool"].state, world.pools()["kwpool"].phase) == (PoolState.BUSY, "Deleting")
-
-
-# -- why nothing comes --------------------------------------------------------------------------------------------
 
 
 def test_a_claim_that_was_refused_and_deleted_is_told_by_its_event() -> None:
@@ -491,57 +288,6 @@ def test_events_are_not_asked_for_when_nothing_can_be_missing() -> None:
     world.cluster.calls.clear()
     world.pools()
     assert world.cluster.calls["list", "Event"] == 0
-
-
-K = RefusalKind
-SAID = [
-    # Karpenter's provider for Azure
-    ("InsufficientCapacityError", "creating instance failed, this subscription has reached the regional vCPU "
-     "quota for spot (LowPriorityQuota). To scale beyond this limit", K.SPOT_QUOTA),
-    ("CreateInstanceFailed", "regional on-demand vCPU quota limit for subscription has been reached", K.REGION_QUOTA),
-    ("CreateInstanceFailed", "subscription level on-demand vCPU quota for X has been reached", K.QUOTA),
-    ("CreateInstanceFailed", "the requested SKU is unavailable for instance type X in zone eastus-1", K.RESTRICTED),
-    ("ZonalAllocationFailure", "unable to allocate resources in the selected zone (eastus-1)", K.CAPACITY),
-    ("OverconstrainedZonalAllocationFailure", "unable to allocate resources in the selected zone", K.CONSTRAINT),
-    ("AsyncProvisioningError", 'Failed to register: ... Code="AllocationFailed"', K.CAPACITY),
-    ("AsyncProvisioningError", "Failed to register: the machine did not answer", K.NODE),
-    ("AsyncProvisioningError", 'Failed to register: Code="RequestDisallowedByPolicy"', K.POLICY),
-    ("CreateInstanceFailed", "LinkedAuthorizationFailed: the client has no permission to join", K.DENIED),
-    ("CreateInstanceFailed", "SubnetIsFull: Subnet nodes with address prefix 10.0.0.0/24", K.NETWORK),
-    ("NodeClassResolutionError", "Failed resolving NodeClass", K.UNAVAILABLE),
-    ("NodeClassReadinessUnknown", "NodeClass is in Ready=Unknown", K.UNAVAILABLE),
-    ("InsufficientCapacityError", "resolving node class, aksnodeclass default not found", K.UNAVAILABLE),
-    # AWS
-    ("InsufficientCapacityError", "creating instance, insufficient capacity, with fleet error(s), "
-     "InsufficientInstanceCapacity: We currently do not have sufficient p4d.24xlarge capacity", K.CAPACITY),
-    ("InsufficientCapacityError", "with fleet error(s), VcpuLimitExceeded: more vCPU capacity than your "
-     "current vCPU limit", K.QUOTA),
-    ("InsufficientCapacityError", "with fleet error(s), MaxSpotInstanceCountExceeded: Max spot", K.SPOT_QUOTA),
-    ("InsufficientCapacityError", "with fleet error(s), Unsupported: not supported in your Zone", K.RESTRICTED),
-    ("InsufficientFreeAddressesInSubnet", "There are not enough free IP addresses", K.NETWORK),
-    ("Unauthorized", "User is not authorized to perform this operation because no identity-based policy", K.DENIED),
-    ("RequestLimitExceeded", "Request limit exceeded", K.THROTTLED),
-    # Karpenter's core
-    ("RegistrationFailed", "Failed to register node", K.NODE),
-    ("NodePoolValidationFailed", "invalid key name", K.INVALID),
-    ("LaunchFailed", "something new", K.INVALID),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("reason", "message", "kind"), SAID)
-def test_what_karpenter_says_becomes_one_of_our_reasons(reason: str, message: str, kind: K) -> None:
-    complaint = Complaint(reason=reason, message=message, when=datetime(2026, 11, 25, tzinfo=UTC))
-    refusal = refusal_of(complaint, "kwpool", SPOT)
-    assert (refusal.kind, refusal.code) == (kind, reason)
-    assert "{" not in refusal.message
-
-
-def test_a_complaint_without_words_is_told_by_its_reason() -> None:
-    complaint = Complaint(reason="LaunchFailed", message="", when=datetime(2026, 11, 25, tzinfo=UTC))
-    assert "LaunchFailed" in refusal_of(complaint, "kwpool", A100).message
-
-
-# -- what is done -------------------------------------------------------------------------------------------------
 
 
 def test_a_second_pool_of_the_name_is_a_conflict() -> None:
