@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from kairay.controller.providers import open_provider
+from kairay.controller.settings import read_settings
 from kairay.errors import HostError, InputError, KairayError, TransientError
 from kairay.kube.errors import AbsentError
 from kairay.kube.fake import FakeCluster
@@ -402,3 +404,21 @@ def test_no_other_error_leaves_the_provider(error: KairayError, kind: K, says: s
 async def _failing(world: World, error: KairayError) -> None:
     world.cluster.fail_next("list", NODE_POOL, error)
     await world.provider.pools()
+
+
+def test_the_controller_opens_it_by_name_with_its_own_idle_time() -> None:
+    cluster = FakeCluster()
+    settings = read_settings({"KAIRAY_NODES_PROVIDER": "karpenter", "KAIRAY_NODES_IDLE_SECONDS": "300"})
+
+    async def make() -> str:
+        environment = {"KAIRAY_KARPENTER_NODE_CLASS_NAME": "gpu"}
+        async with open_provider(settings, environment, cluster) as provided:
+            assert provided is not None
+            await provided.provider.ensure(spec(), 1)
+            return provided.name
+
+    assert run(make()) == "Karpenter"
+    body = cluster.find(NODE_POOL, "", "kwpool")
+    assert body is not None
+    assert body["spec"]["disruption"]["consolidateAfter"] == "300s"
+    assert body["spec"]["template"]["spec"]["nodeClassRef"]["name"] == "gpu"
