@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from kairay.controller.settings import Provider, Settings
 from kairay.errors import HostError, InputError
 from kairay.kube.interface import Cluster
+from kairay.kube.karpenter import KarpenterProvider
 from kairay.nodes.aks_settings import CLUSTER, GROUP, SUBSCRIPTION, AksSettings, read_aks_settings
 from kairay.nodes.interface import NodeProvider
+from kairay.nodes.karpenter_settings import read_karpenter_settings
 from kairay.skus import load_skus
 
 
@@ -34,7 +37,14 @@ async def open_provider(
             async with _aks(_aks_settings(environment), environment) as provider:
                 yield Provided(provider=provider, name="Azure")
         case Provider.KARPENTER:
-            raise InputError("KAIRAY_NODES_PROVIDER=karpenter")
+            karpenter = KarpenterProvider(
+                cluster,
+                read_karpenter_settings(environment),
+                skus=load_skus(),
+                idle_seconds=settings.nodes.idle_seconds,
+                now=lambda: datetime.now(UTC),
+            )
+            yield Provided(provider=karpenter, name="Karpenter")
 
 
 def _aks_settings(environment: Mapping[str, str]) -> AksSettings:

@@ -64,12 +64,15 @@ VALIDATING_WEBHOOK: Final = Kind(
     "validatingwebhookconfigurations",
     namespaced=False,
 )
+NODE_POOL: Final = Kind("karpenter.sh/v1", "NodePool", "nodepools", namespaced=False)
+NODE_CLAIM: Final = Kind("karpenter.sh/v1", "NodeClaim", "nodeclaims", namespaced=False)
 
 KINDS: Final[Mapping[tuple[str, str], Kind]] = {
     (kind.api_version, kind.kind): kind
     for kind in (
         WORKSPACE, RAY_JOB, RAY_SERVICE, RAY_CLUSTER, POD, SERVICE, CONFIG_MAP, SECRET, CLAIM, EVENT, NODE,
-        DEPLOYMENT, STATEFUL_SET, JOB, NETWORK_POLICY, LEASE, VALIDATING_WEBHOOK,
+        DEPLOYMENT, STATEFUL_SET, JOB, NETWORK_POLICY, LEASE, VALIDATING_WEBHOOK, NODE_POOL,
+        NODE_CLAIM,
     )
 }  # fmt: skip
 """By (apiVersion, kind)."""

@@ -16,6 +16,8 @@ from kairay.nodes.aks_complaint import Complaint
 from kairay.nodes.aks_refusals import refusal_of
 from kairay.nodes.interface import (
     GROUP_LABEL,
+    MANAGED_LABEL,
+    MANAGER,
     Offer,
     Pool,
     PoolSpec,
@@ -29,11 +31,9 @@ from kairay.skus import Sku
 AgentPool = dict[str, Any]
 """An agent pool as JSON, `name` and `properties` and what else there is."""
 
-MANAGED_LABEL: Final = "kairay.dev/managed-by"
 GROUP_TAG: Final = "kairay-pool"
 MANAGED_TAG: Final = "kairay-managed-by"
 TENANT_TAG: Final = "kairay-tenant"
-MANAGER: Final = "kairay"
 GPU_TAINT: Final = "sku=gpu:NoSchedule"
 """Keeps other pods off GPU nodes; the convention of AKS's guides and of KAITO."""
 

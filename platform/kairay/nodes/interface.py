@@ -17,6 +17,9 @@ from kairay.errors import KairayError
 
 GROUP_LABEL: Final = "kairay.dev/pool"
 """On nodes and in worker pods' node selectors: the group's name. No other autoscaler's pool has it."""
+MANAGED_LABEL: Final = "kairay.dev/managed-by"
+MANAGER: Final = "kairay"
+"""With this label a pool is ours, and its nodes are."""
 POOL_NAME_LIMIT: Final = 12
 """Characters of an AKS agent pool's name: `[a-z][a-z0-9]*`."""
 
