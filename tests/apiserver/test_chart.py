@@ -61,13 +61,18 @@ def settings(objects: list[Manifest]) -> dict[str, str]:
 
 AKS = ("--set", "nodes.provider=aks", "--set", "aks.subscription=s,aks.resourceGroup=g,aks.cluster=c")
 
+KARPENTER = ("--set", "nodes.provider=karpenter")
 
-@pytest.mark.parametrize("provider", [(), AKS], ids=["nodes-there", "aks"])
+
+@pytest.mark.parametrize("provider", [(), AKS, KARPENTER], ids=["nodes-there", "aks", "karpenter"])
 def test_the_chart_draws_what_kubectl_installs(provider: tuple[str, ...]) -> None:
     ours, theirs = named(drawn(*provider)), named(list(manifests()))
     if not provider:
         # Rights that only nodes that Kairay brings need.
         theirs = {key: each for key, each in theirs.items() if key[1] != f"{NAME}-nodes"}
+    if provider is KARPENTER:
+        rights = (INSTALL / "karpenter-rbac.yaml").read_text("utf-8")
+        theirs |= named(list(yaml.safe_load_all(rights)))
     # Helm makes the namespace with --create-namespace, and keeps the settings.
     del ours["ConfigMap", NAME]
     del theirs["Namespace", NAMESPACE]

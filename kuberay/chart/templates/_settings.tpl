@@ -23,6 +23,11 @@
   "KAIRAY_AKS_LOCATION" .Values.aks.location
   "KAIRAY_AKS_SUBNET" .Values.aks.subnet
   "KAIRAY_AKS_ENDPOINT" .Values.aks.endpoint
+  "KAIRAY_KARPENTER_NODE_CLASS_GROUP" .Values.karpenter.nodeClassGroup
+  "KAIRAY_KARPENTER_NODE_CLASS_KIND" .Values.karpenter.nodeClassKind
+  "KAIRAY_KARPENTER_NODE_CLASS_NAME" .Values.karpenter.nodeClassName
+  "KAIRAY_KARPENTER_NODE_CLASS_UBUNTU" .Values.karpenter.nodeClassUbuntu
+  "KAIRAY_KARPENTER_NODE_CLASS_AZURELINUX" .Values.karpenter.nodeClassAzureLinux
 -}}
 {{- range $name, $value := $settings }}
 {{- if not (has $value (list nil "")) }}

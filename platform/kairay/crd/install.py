@@ -81,5 +81,8 @@ GENERATED: Final[dict[str, Callable[[], str]]] = {
     "kuberay/chart/files/policies.yaml": _policies,
     "docs/admission.md": _docs,
 }
-COPIED: Final[dict[str, str]] = {"kuberay/chart/files/rbac.yaml": "kuberay/install/rbac.yaml"}
+COPIED: Final[dict[str, str]] = {
+    "kuberay/chart/files/rbac.yaml": "kuberay/install/rbac.yaml",
+    "kuberay/chart/files/karpenter-rbac.yaml": "kuberay/install/karpenter-rbac.yaml",
+}
 """Copy to original."""

@@ -10,9 +10,15 @@ from typing import Final
 
 from kairay.errors import InputError
 
-GROUP, KIND, NAME = (f"KAIRAY_KARPENTER_NODE_CLASS_{word}" for word in ("GROUP", "KIND", "NAME"))
-FAMILIES: Final = ("ubuntu", "azurelinux")
-"""KAITO's image families; each may have a node class of its own, named by `KAIRAY_KARPENTER_NODE_CLASS_UBUNTU`."""
+GROUP, KIND = "KAIRAY_KARPENTER_NODE_CLASS_GROUP", "KAIRAY_KARPENTER_NODE_CLASS_KIND"
+NAME = "KAIRAY_KARPENTER_NODE_CLASS_NAME"
+FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ubuntu": "KAIRAY_KARPENTER_NODE_CLASS_UBUNTU",
+        "azurelinux": "KAIRAY_KARPENTER_NODE_CLASS_AZURELINUX",
+    }
+)
+"""KAITO's image families; each may have a node class of its own, named by the variable."""
 
 _DNS_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _KIND_NAME: Final = re.compile(r"[A-Z][A-Za-z0-9]*")
@@ -42,7 +48,7 @@ def read_karpenter_settings(environment: Mapping[str, str]) -> KarpenterSettings
     InputError names a value that Kubernetes would refuse.
     """
     default = KarpenterSettings()
-    families = {each: _read(environment, f"KAIRAY_KARPENTER_NODE_CLASS_{each.upper()}") for each in FAMILIES}
+    families = {family: _read(environment, variable) for family, variable in FAMILIES.items()}
     return KarpenterSettings(
         node_class_group=_read(environment, GROUP) or default.node_class_group,
         node_class_kind=_read(environment, KIND, _KIND_NAME, "AKSNodeClass") or default.node_class_kind,
