@@ -9,15 +9,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import yaml
 
+from installed import configure
+from onebox.api import Api
 from onebox.cluster import Cluster
-from onebox.layout import NODE
+from onebox.kairay import INSTALL
+from onebox.layout import NODE, Layout
 from polling import eventually
+from provisioner import CLAIMS, POOLS, Provisioner
 from ray_manifests import Manifest
 from simulated_azure import simulated_azure
 from simulator import Simulator
 from workspaces import (
     QUESTION,
+    ROOT,
     condition,
     leftovers,
     message_of,
@@ -33,6 +39,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900, func_only=True)]
 Apply = Callable[[str], str]
 Kubectl = Callable[..., str]
 IDLE_SECONDS = 10
+GOLDEN = ROOT / "tests" / "golden" / "karpenter"
 TUNING = """
 apiVersion: kaito.sh/v1beta1
 kind: Workspace
@@ -83,6 +90,24 @@ def azure(kairay: Cluster) -> Iterator[Simulator]:
     with simulated_azure(kairay, KAIRAY_NODES_IDLE_SECONDS=str(IDLE_SECONDS)) as simulator:
         yield simulator
         assert simulator.arm.violations == []
+
+
+@pytest.fixture
+def karpenter(kairay: Cluster) -> Iterator[None]:
+    """Karpenter's definitions, a played Karpenter whose nodes only pretend, and a controller that uses it."""
+    for name in ("nodepools", "nodeclaims"):
+        definition = yaml.safe_load((GOLDEN / f"{name}-1.15.0.yaml").read_text("utf-8"))
+        kairay.api.apply(definition)
+    kairay.api.apply_all((INSTALL / "karpenter-rbac.yaml").read_text("utf-8"))
+    eventually("Karpenter's kinds", lambda: kairay.api.find(POOLS) and kairay.api.find(CLAIMS))
+    provisioner = Provisioner(api=Api(Layout.default().pki), start_seconds=1.0)
+    with provisioner.running():
+        configure(
+            kairay, KAIRAY_NODES_PROVIDER="karpenter", KAIRAY_NODES_IDLE_SECONDS="5",
+            KAIRAY_NODES_EMPTY_POOL_SECONDS="5",
+        )  # fmt: skip
+        yield
+        configure(kairay)
 
 
 def test_a_node_comes_for_a_tuning_job_and_leaves_after_it(
@@ -153,6 +178,28 @@ def test_nodes_follow_a_service_from_zero_to_two_replicas_and_back(
     kubectl("-n", namespace, "delete", "workspace", "served")
     eventually("all is gone", lambda: leftovers(kairay, namespace), lambda found: not found, seconds=120)
     assert not objects(kairay, namespace, "rayservices")
+
+
+def test_karpenters_pools_are_made_for_waiting_pods_and_deleted_after_them(
+    kairay: Cluster, namespace: str, karpenter: None, apply: Apply, kubectl: Kubectl
+) -> None:
+    provide(kairay, namespace)
+    apply(TUNING.format(registry=kairay.private_registry, repository=namespace))
+    eventually("the GPU worker's pod", lambda: workers(kairay, namespace), seconds=180)
+    (pool,) = eventually("its NodePool", lambda: kairay.api.items(POOLS), seconds=30)
+    assert pool["spec"]["template"]["metadata"]["labels"]["app"] == "small-model"
+    eventually(
+        "the pod has a node", lambda: workers(kairay, namespace)[0]["spec"].get("nodeName"), bool, seconds=60
+    )
+    assert kairay.api.items(CLAIMS)
+    eventually(
+        "the node is told", lambda: reason_of(kairay, namespace, "tuned", "ResourceReady"),
+        lambda reason: reason == "NodesReady", seconds=60,
+    )  # fmt: skip
+
+    kubectl("-n", namespace, "delete", "workspace", "tuned")
+    eventually("the node has gone", lambda: not kairay.api.items(CLAIMS), seconds=90)
+    eventually("the NodePool has gone", lambda: not kairay.api.items(POOLS), seconds=90)
 
 
 def machines(azure: Simulator) -> int:

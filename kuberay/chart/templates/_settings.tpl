@@ -16,6 +16,7 @@
   "KAIRAY_NAMESPACES" (join "," .Values.watchNamespaces)
   "KAIRAY_NODES_PROVIDER" .Values.nodes.provider
   "KAIRAY_NODES_IDLE_SECONDS" .Values.nodes.idleSeconds
+  "KAIRAY_NODES_EMPTY_POOL_SECONDS" .Values.nodes.emptyPoolSeconds
   "KAIRAY_NODES_SHARING" .Values.nodes.sharing
   "KAIRAY_AKS_SUBSCRIPTION" .Values.aks.subscription
   "KAIRAY_AKS_RESOURCE_GROUP" .Values.aks.resourceGroup

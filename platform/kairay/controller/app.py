@@ -37,7 +37,6 @@ from kairay.kube.client import Client
 from kairay.kube.connect import connect
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import NODE, POD, WORKSPACE, Kind, Manifest
-from kairay.nodes.actions import ScalingSettings
 from kairay.objects.metadata import WORKSPACE_LABEL
 from kairay.skus import load_skus
 
@@ -137,8 +136,8 @@ class Controller:
         ))  # fmt: skip
         self._keeper = None if provided is None else NodeKeeper(NodeTools(
             provider=provided.provider, provider_name=provided.name, cluster=cluster, views=self.caches, board=board,
-            skus=load_skus(), scaling=ScalingSettings(idle_seconds=settings.nodes.idle_seconds),
-            namespace=namespace, now=_now, log=log, metrics=metrics,
+            skus=load_skus(), scaling=settings.nodes.scaling, namespace=namespace, now=_now, log=log,
+            metrics=metrics,
         ))  # fmt: skip
         if self._keeper is not None:
             board.asked = self._keeper.wake

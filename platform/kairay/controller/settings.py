@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from kairay import __version__
 from kairay.errors import InputError
+from kairay.nodes.actions import ScalingSettings
 from kairay.nodes.groups import Sharing
 from kairay.quantities import parse_bytes
 from kairay.ray.cluster_places import PodSettings
@@ -40,12 +41,19 @@ class NodeSettings:
     provider: Provider = Provider.EXISTING
     idle_seconds: float = 120.0
     """A node without work stays so long, so that the next job finds it."""
+    empty_pool_seconds: float = 3600.0
+    """A pool without nodes that no Workspace uses stays so long."""
     sharing: Sharing = Sharing.NAMESPACE
 
     @property
     def come(self) -> bool:
         """Kairay brings them."""
         return self.provider is not Provider.EXISTING
+
+    @property
+    def scaling(self) -> ScalingSettings:
+        """How patient scaling is; the rest is what Azure and Karpenter take."""
+        return ScalingSettings(idle_seconds=self.idle_seconds, empty_pool_seconds=self.empty_pool_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +122,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         nodes=NodeSettings(
             provider=get("KAIRAY_NODES_PROVIDER", _word(Provider), default.nodes.provider),
             idle_seconds=get("KAIRAY_NODES_IDLE_SECONDS", float, default.nodes.idle_seconds),
+            empty_pool_seconds=get(
+                "KAIRAY_NODES_EMPTY_POOL_SECONDS", float, default.nodes.empty_pool_seconds
+            ),
             sharing=get("KAIRAY_NODES_SHARING", _word(Sharing), default.nodes.sharing),
         ),
     )
