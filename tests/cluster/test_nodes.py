@@ -50,6 +50,7 @@ resource:
 tuning:
   preset: {{name: smollm2-135m-instruct}}
   method: lora
+  config: few-steps
   serve: false
   input: {{volumeSource: {{configMap: {{name: questions}}}}}}
   output: {{image: "{registry}/team/{repository}:0.0.1", imagePushSecret: push}}

@@ -42,6 +42,7 @@ resource:
 tuning:
   preset: {{name: smollm2-135m-instruct}}
   method: lora
+  config: few-steps
   serve: false
   input: {{volumeSource: {{configMap: {{name: {data}}}}}}}
   output: {{image: "{registry}/team/{repository}:0.0.1", imagePushSecret: push}}

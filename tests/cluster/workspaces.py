@@ -21,7 +21,7 @@ KINDS = ("rayjobs.ray.io", "rayservices.ray.io", "rayclusters.ray.io", "pods", "
 
 
 def provide(cluster: Cluster, namespace: str, rows: str | None = None, name: str = "questions") -> None:
-    """The data, as a ConfigMap of this name, and the push secret."""
+    """The data, as a ConfigMap of this name, the push secret, and the config `few-steps` of a short tuning."""
     text = rows if rows is not None else (ROOT / "examples" / "quickstart" / "train.jsonl").read_text("utf-8")
     data = {
         "apiVersion": "v1",
@@ -30,6 +30,9 @@ def provide(cluster: Cluster, namespace: str, rows: str | None = None, name: str
         "data": {"train.jsonl": text},
     }
     cluster.api.apply(data, namespace)
+    short = "training_config: {TrainingArguments: {max_steps: 4}}\n"
+    config = {**data, "metadata": {"name": "few-steps"}, "data": {"training_config.yaml": short}}
+    cluster.api.apply(config, namespace)
     cluster.api.apply(push_secret(cluster, "push"), namespace)
 
 
