@@ -18,23 +18,16 @@ from types import MappingProxyType
 from typing import Annotated, ClassVar
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from kairay.errors import InputError
-from kairay.quantities import parse_bytes
+from kairay.model_facts import STRICT_FILE, Count, FileFormat, ModelFacts, Quantisation
 from kairay.resources import data_dir
 
-_FILE = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=False)
-
-Count = Annotated[int, Field(gt=0)]
-
-
-def _weight_bytes(written: object) -> object:
-    try:
-        return parse_bytes(written) if isinstance(written, str) else written
-    except InputError as error:
-        raise ValueError(error.message) from error
+__all__ = [
+    "FileFormat", "ModelFacts", "ModelSource", "Preset", "Quantisation", "Scheduler", "SourceKind",
+    "TuningDefaults", "TuningFacts", "TuningMethod", "find_preset", "load_presets", "parse_preset",
+]  # fmt: skip
 
 
 class SourceKind(StrEnum):
@@ -70,39 +63,7 @@ class ModelSource:
     file: str | None = None
     """For a wheel: the GGUF file in it, as installed."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _FILE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
-    """What is known of a decoder-only transformer; widths are in elements, lengths in tokens."""
-
-    id: str
-    """Hub id."""
-    revision: str | None = None
-    """Hub commit, when the preset pins one."""
-    license: str
-    gated: bool = False
-    """The hub asks for an accepted licence and a token."""
-    mirrorable: bool
-    """The licence lets us put the weights in another registry."""
-    architecture: str
-    """transformers' class name."""
-    weight_bytes: Annotated[Count, BeforeValidator(_weight_bytes), Field(alias="weights")]
-    """Bytes of the published weight files, in `dtype`."""
-    dtype: str
-    layers: Count
-    hidden_size: Count
-    heads: Count
-    kv_heads: Count
-    head_dim: Count
-    vocab_size: Count | None = None
-    intermediate_size: Count | None = None
-    tied_embeddings: bool = False
-    """Input and output embeddings are one matrix."""
-    context_length: Count
-
-    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +84,7 @@ class TuningDefaults:
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     scheduler: Scheduler = Scheduler.COSINE
 
-    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +95,7 @@ class TuningFacts:
     target_modules: tuple[str, ...]
     defaults: TuningDefaults
 
-    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +111,7 @@ class Preset:
     chat_template_note: str | None = None
     """What a person should know about chatting with it."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT_FILE
 
 
 def find_preset(name: str) -> Preset:

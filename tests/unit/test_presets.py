@@ -118,6 +118,18 @@ def test_tuning_defaults_name_a_known_scheduler() -> None:
         ("name: tiny", "name: small", "name the file small.yaml"),
         ("name: tiny", "name: [", "not YAML"),
         ("license: mit", "license: 2020-01-01", "plain text and numbers"),
+        ("layers: 2", "layers: 2\n  attentionLayers: 3", "attentionLayers are more than layers"),
+        ("layers: 2", "layers: 2\n  slidingLayers: 1", "slidingWindow and slidingLayers go together"),
+        (
+            "layers: 2",
+            "layers: 2\n  attentionLayers: 1\n  slidingLayers: 2\n  slidingWindow: 9",
+            "slidingLayers are more than",
+        ),
+        ("layers: 2", "layers: 2\n  kvLoraRank: 512", "kvLoraRank and qkRopeHeadDim go together"),
+        ("layers: 2", "layers: 2\n  expertsPerToken: 2", "expertsPerToken without experts"),
+        ("layers: 2", "layers: 2\n  experts: 2\n  expertsPerToken: 4", "expertsPerToken are more than"),
+        ("layers: 2", "layers: 2\n  experts: 2\n  moeLayers: 4", "moeLayers are more than layers"),
+        ("layers: 2", "layers: 2\n  quantisation: int3", "tiny.yaml: model.quantisation: "),
     ],
 )
 def test_a_wrong_file_is_named_with_the_field(old: str, new: str, said: str) -> None:
