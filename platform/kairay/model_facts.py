@@ -80,7 +80,8 @@ class ModelFacts:
     weight_bytes: Annotated[Count, BeforeValidator(_weight_bytes), Field(alias="weights")]
     """Bytes of the published weight files, as they are stored (`quantisation`)."""
     parameters: Count | None = None
-    """Parameters; None: not known. Without quantisation `weights` ÷ bytes of `dtype` gives them too."""
+    """Parameters, as far as published (often rounded); None: not known, then `weights` ÷ bytes of `dtype` gives them,
+    unless the model is quantised."""
     dtype: str
     """torch's name of the format that the model computes in, and that it is stored in where not quantised."""
     quantisation: Quantisation = Quantisation.NONE
@@ -92,7 +93,7 @@ class ModelFacts:
     heads: Count
     kv_heads: Count
     head_dim: Count
-    """Width of a query's head; with `kv_lora_rank` its part without positions and its part with them."""
+    """Width of one head: `head_dim` of the config, or hiddenSize ÷ heads where it names none."""
     vocab_size: Count | None = None
     intermediate_size: Count | None = None
     """Inner width of a dense MLP."""
@@ -117,7 +118,7 @@ class ModelFacts:
     """Multi-head latent attention: a token's cache is this and `qk_rope_head_dim`, once per layer, for all heads and
     for keys and values together."""
     qk_rope_head_dim: Count | None = None
-    """Multi-head latent attention: width of the key that carries the position."""
+    """Width of the part of a key that carries the position, where it is kept apart (latent attention)."""
     experts: Count | None = None
     """Experts of one mixture-of-experts layer that a router chooses from; None: the model is dense."""
     experts_per_token: Count | None = None
@@ -147,8 +148,8 @@ class ModelFacts:
                 "slidingWindow and slidingLayers go together",
             ),
             (
-                (self.kv_lora_rank is None) != (self.qk_rope_head_dim is None),
-                "kvLoraRank and qkRopeHeadDim go together",
+                self.kv_lora_rank is not None and self.qk_rope_head_dim is None,
+                "kvLoraRank is given without qkRopeHeadDim",
             ),
             (self.experts is None and self.experts_per_token is not None, "expertsPerToken without experts"),
             ((self.experts_per_token or 0) > (self.experts or 0), "expertsPerToken are more than experts"),

@@ -7,6 +7,7 @@ known are None.
 
 from __future__ import annotations
 
+import csv
 import difflib
 import json
 from collections.abc import Iterable, Mapping
@@ -25,8 +26,8 @@ from kairay.model_facts import STRICT_FILE, Count, FileFormat, ModelFacts, Quant
 from kairay.resources import data_dir
 
 __all__ = [
-    "FileFormat", "ModelFacts", "ModelSource", "Preset", "Quantisation", "Scheduler", "SourceKind",
-    "TuningDefaults", "TuningFacts", "TuningMethod", "find_preset", "load_presets", "parse_preset",
+    "DeprecatedPreset", "FileFormat", "ModelFacts", "ModelSource", "Preset", "Quantisation", "Scheduler", "SourceKind",
+    "TuningDefaults", "TuningFacts", "TuningMethod", "find_preset", "load_deprecated", "load_presets", "parse_preset",
 ]  # fmt: skip
 
 
@@ -114,11 +115,30 @@ class Preset:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT_FILE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeprecatedPreset:
+    """A name that KAITO's files may still carry and that no preset answers to."""
+
+    name: str
+    since: str
+    """A month or a release, to be read after "since"."""
+    instead: str
+    """The preset to use in its place."""
+
+    def __str__(self) -> str:
+        return f"preset {self.name} is deprecated since {self.since} and gone; use {self.instead}"
+
+
 def find_preset(name: str) -> Preset:
-    """The preset with this name, alias or hub id, whatever the case; InputError names the nearest ones."""
-    index = _names(load_presets().values())
+    """The preset with this name, alias or hub id, whatever the case.
+
+    InputError for another name: it says what has taken a deprecated one's place, or which names are near.
+    """
+    index = _index()
     if (preset := index.get(name.casefold())) is not None:
         return preset
+    if (gone := load_deprecated().get(name.casefold())) is not None:
+        raise InputError(str(gone), reason="DeprecatedPreset")
     near = difflib.get_close_matches(name.casefold(), sorted(index), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "`kairay presets` lists them"
     raise InputError(f"there is no preset {name!r}; {hint}", reason="UnknownPreset")
@@ -136,6 +156,14 @@ def load_presets() -> Mapping[str, Preset]:
     )
 
 
+@cache
+def load_deprecated() -> Mapping[str, DeprecatedPreset]:
+    """Every deprecated name, from `presets/deprecated.csv`."""
+    with (data_dir("presets") / "deprecated.csv").open(encoding="utf-8", newline="") as file:
+        rows = [DeprecatedPreset(**row) for row in csv.DictReader(file)]
+    return MappingProxyType({row.name: row for row in rows})
+
+
 def parse_preset(text: str, source: str) -> Preset:
     """One preset from YAML; InputError says which field of `source` (a file name) is wrong and how."""
     try:
@@ -148,6 +176,11 @@ def parse_preset(text: str, source: str) -> Preset:
     if preset.name != Path(source).stem:
         raise InputError(f"{source}: name is {preset.name!r}; name the file {preset.name}.yaml")
     return preset
+
+
+@cache
+def _index() -> Mapping[str, Preset]:
+    return MappingProxyType(_names(load_presets().values()))
 
 
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -11,6 +11,14 @@ from kairay.memory import embedding_parameters, parameter_count
 from kairay.presets import ModelFacts, Scheduler, SourceKind, find_preset, load_presets, parse_preset
 from kairay.resources import data_dir
 
+PLAIN = (
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Phi3ForCausalLM",
+    "Qwen2ForCausalLM",
+    "GraniteForCausalLM",
+)
+"""Dense decoders of one kind of layer, without eyes: their weights are a sum of these facts."""
 SHIPPED = sorted(data_dir("presets").glob("*.yaml"))
 MINIMAL = """
 name: tiny
@@ -37,19 +45,18 @@ def test_every_shipped_preset_loads(path: Path) -> None:
     assert load_presets()[path.stem] == preset
 
 
-def test_a_dozen_and_more_are_shipped() -> None:
-    assert len(SHIPPED) >= 13
+def test_the_catalogue_is_in_the_order_of_names() -> None:
     assert list(load_presets()) == sorted(load_presets())
 
 
-@pytest.mark.parametrize("name", sorted(load_presets()))
+@pytest.mark.parametrize("name", [p.name for p in load_presets().values() if p.model.architecture in PLAIN])
 def test_the_shape_of_a_model_accounts_for_the_size_of_its_weights(name: str) -> None:
     """So a wrong vocabulary, width or depth in a file does not pass."""
     model = load_presets()[name].model
     assert counted_parameters(model) == pytest.approx(parameter_count(model), rel=0.003)
 
 
-@pytest.mark.parametrize("name", sorted(load_presets()))
+@pytest.mark.parametrize("name", [p.name for p in load_presets().values() if p.tuning])
 def test_tuning_targets_are_modules_of_the_architecture(name: str) -> None:
     preset = load_presets()[name]
     assert preset.tuning is not None
@@ -125,7 +132,7 @@ def test_tuning_defaults_name_a_known_scheduler() -> None:
             "layers: 2\n  attentionLayers: 1\n  slidingLayers: 2\n  slidingWindow: 9",
             "slidingLayers are more than",
         ),
-        ("layers: 2", "layers: 2\n  kvLoraRank: 512", "kvLoraRank and qkRopeHeadDim go together"),
+        ("layers: 2", "layers: 2\n  kvLoraRank: 512", "kvLoraRank is given without qkRopeHeadDim"),
         ("layers: 2", "layers: 2\n  expertsPerToken: 2", "expertsPerToken without experts"),
         ("layers: 2", "layers: 2\n  experts: 2\n  expertsPerToken: 4", "expertsPerToken are more than"),
         ("layers: 2", "layers: 2\n  experts: 2\n  moeLayers: 4", "moeLayers are more than layers"),
