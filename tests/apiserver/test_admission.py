@@ -146,8 +146,17 @@ def test_a_method_may_be_written_in_another_case(server: BareApiServer) -> None:
 
 
 def test_a_refused_preset_comes_with_its_neighbours(server: BareApiServer) -> None:
-    assert "near it: mistral-7b" in refusal(server, inference(put("inference.preset.name", "mistral-8b")))
-    assert "there are: " in refusal(server, inference(put("inference.preset.name", "zzz")))
+    near = refusal(server, inference(put("inference.preset.name", "mistral-8b"))).partition("near it: ")[2]
+    assert {"mistral-7b", "mistral-7b-instruct"} < set(near.partition(";")[0].split(", "))
+    assert "phi" not in near
+    everything = refusal(server, inference(put("inference.preset.name", "zzz")))
+    assert "there are: " in everything
+    assert "falcon" not in everything
+
+
+def test_a_deprecated_preset_is_refused_with_what_has_taken_its_place(server: BareApiServer) -> None:
+    said = refusal(server, inference(put("inference.preset.name", "Llama-2-7b-Chat")))
+    assert "preset llama-2-7b-chat is deprecated since May 2025 and gone; use llama-3.1-8b-instruct" in said
 
 
 def test_a_retired_size_and_one_that_azure_may_have_are_accepted(server: BareApiServer) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kairay.presets import load_presets
+from kairay.presets import load_deprecated, load_presets
 from kairay.skus import load_skus
 from kairay.workspace_object import ANNOTATION_VALUES, RUNTIME_ANNOTATION
 
@@ -31,12 +31,13 @@ _VARIABLES: Final = {
     " url(u).getHostname().lowerAscii().replace('[', '').replace(']', ''))",
 }
 """Computed only where a rule names them."""
+_LIVING: Final = "params.data.filter(k, params.data[k] == '').map(k, k)"
 
 
 def policies() -> list[Manifest]:
     """Policies, their bindings and the tables that they look at."""
     documents = [
-        _table(PRESETS, {name.lower(): "" for name in _preset_names()}),
+        _table(PRESETS, _preset_table()),
         _table(SIZES, {name.lower(): "" for name in sorted(load_skus())}),
     ]
     for name, table, validations in (
@@ -109,14 +110,14 @@ def _outside_name(host: str) -> str:
 
 
 def _preset_rule() -> Manifest:
-    name = "variables.preset"
-    near = _near("variables.preset.lowerAscii()", 4)
+    name, key = "variables.preset", "variables.preset.lowerAscii()"
+    near = _near(key, 4)
     return {
-        "expression": f"{name} == '' || {name}.contains('/') || !has(params.data) || {name}.lowerAscii() in"
-        " params.data",
-        "messageExpression": f"'preset.name: there is no preset ' + {name} + '; ' + ({near}.size() > 0 ?"
-        f" 'near it: ' + {near}.join(', ') : 'there are: ' + params.data.map(k, k).join(', ')) + '; an org/model id"
-        " of the hub is taken as well'",
+        "expression": f"{name} == '' || {name}.contains('/') || !has(params.data) || {key} in params.data &&"
+        f" params.data[{key}] == ''",
+        "messageExpression": f"{key} in params.data ? 'preset.name: ' + params.data[{key}] :"
+        f" 'preset.name: there is no preset ' + {name} + '; ' + ({near}.size() > 0 ? 'near it: ' + {near}.join(', ')"
+        f" : 'there are: ' + {_LIVING}.join(', ')) + '; an org/model id of the hub is taken as well'",
         "message": "preset.name: there is no such preset; `kairay presets` lists them",
     }
 
@@ -135,7 +136,7 @@ def _size_rule() -> Manifest:
 def _near(name: str, letters: int) -> str:
     """Entries of the table that begin as `name` does."""
     return (
-        f"params.data.map(k, k).filter(k, k.startsWith({name}.substring(0, {name}.size() < {letters} ?"
+        f"{_LIVING}.filter(k, k.startsWith({name}.substring(0, {name}.size() < {letters} ?"
         f" {name}.size() : {letters})))"
     )
 
@@ -185,5 +186,8 @@ def _table(name: str, data: dict[str, str]) -> Manifest:
     }
 
 
-def _preset_names() -> list[str]:
-    return sorted({name for preset in load_presets().values() for name in (preset.name, *preset.aliases)})
+def _preset_table() -> dict[str, str]:
+    """Names that may be asked for, and, with a sentence for a value, those that no longer may."""
+    names = {name.lower() for preset in load_presets().values() for name in (preset.name, *preset.aliases)}
+    gone = {name: str(deprecated) for name, deprecated in load_deprecated().items()}
+    return dict(sorted({**dict.fromkeys(names, ""), **gone}.items()))
