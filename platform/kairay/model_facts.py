@@ -21,6 +21,9 @@ STRICT_FILE = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, 
 
 Count = Annotated[int, Field(gt=0)]
 
+REDISTRIBUTABLE = frozenset({"mit", "apache-2.0", "modified-mit", "openmdw-1.1"})
+"""Licences, by the hub's names, that let anybody put the weights elsewhere without further conditions to meet."""
+
 
 def _weight_bytes(written: object) -> object:
     try:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -28,6 +28,7 @@ from kairay.resources import data_dir
 __all__ = [
     "DeprecatedPreset", "FileFormat", "ModelFacts", "ModelSource", "Preset", "Quantisation", "Scheduler", "SourceKind",
     "TuningDefaults", "TuningFacts", "TuningMethod", "find_preset", "load_deprecated", "load_presets", "parse_preset",
+    "preset_data", "render_preset",
 ]  # fmt: skip
 
 
@@ -37,6 +38,7 @@ class SourceKind(StrEnum):
     WHEEL = "wheel"
     IMAGE = "image"
     HUB = "hub"
+    FOLDER = "folder"
 
 
 class TuningMethod(StrEnum):
@@ -60,7 +62,7 @@ class ModelSource:
 
     kind: SourceKind
     name: str
-    """A wheel's distribution name, an OCI reference, or a hub id."""
+    """A wheel's distribution name, an OCI reference, a hub id, or an absolute path."""
     file: str | None = None
     """For a wheel: the GGUF file in it, as installed."""
 
@@ -176,6 +178,17 @@ def parse_preset(text: str, source: str) -> Preset:
     if preset.name != Path(source).stem:
         raise InputError(f"{source}: name is {preset.name!r}; name the file {preset.name}.yaml")
     return preset
+
+
+def preset_data(preset: Preset) -> dict[str, Any]:
+    """A preset as its file would say it, without what is the default anyway; JSON-ready."""
+    data: dict[str, Any] = _adapter().dump_python(preset, mode="json", by_alias=True, exclude_defaults=True)
+    return data
+
+
+def render_preset(preset: Preset) -> str:
+    """The YAML that `parse_preset` reads back to the same value."""
+    return yaml.safe_dump(preset_data(preset), sort_keys=False, allow_unicode=True)
 
 
 @cache

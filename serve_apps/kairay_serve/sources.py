@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 
 from kairay.errors import InputError
-from kairay.presets import find_preset
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -20,8 +19,9 @@ def say(sentence: str) -> None:
 def model_folder(preset: str, override: str | None) -> Path:
     """The folder with the model's weights; the first call converts or pulls. Errors as `resolve_model`'s."""
     from kairay.registry.models import model_cache_dir, resolve_model
+    from kairay.registry.resolve import resolve_preset
 
-    return resolve_model(find_preset(preset), override=override, cache=model_cache_dir(), report=say)
+    return resolve_model(resolve_preset(preset), override=override, cache=model_cache_dir(), report=say)
 
 
 def adapter_folder(source: str, scratch: Path) -> Path:

@@ -9,6 +9,7 @@ import pytest
 
 from kairay.errors import InputError
 from kairay.memory import embedding_parameters
+from kairay.model_facts import REDISTRIBUTABLE
 from kairay.presets import (
     FileFormat,
     ModelFacts,
@@ -67,7 +68,6 @@ KAITO_TUNES = [
     "phi-3-medium-4k-instruct", "phi-3-medium-128k-instruct", "phi-3.5-mini-instruct", "mistral-7b",
     "qwen2.5-coder-7b-instruct", "qwen2.5-coder-32b-instruct",
 ]  # fmt: skip
-MAY_BE_MIRRORED = {"mit", "apache-2.0", "modified-mit", "openmdw-1.1"}
 
 
 def test_sixty_models_of_kaito_and_the_demo_are_there() -> None:
@@ -127,7 +127,7 @@ def test_a_quantised_model_is_served_only() -> None:
 
 def test_a_licence_that_does_not_say_so_lets_nobody_mirror() -> None:
     for preset in load_presets().values():
-        assert preset.model.mirrorable == (preset.model.license in MAY_BE_MIRRORED), preset.name
+        assert preset.model.mirrorable == (preset.model.license in REDISTRIBUTABLE), preset.name
 
 
 def test_gated_models_are_those_whose_licence_has_to_be_accepted() -> None:

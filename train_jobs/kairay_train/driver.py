@@ -20,11 +20,12 @@ from typing import Any
 import kairay
 from kairay.errors import HostError
 from kairay.names import adapter_tag
-from kairay.presets import Preset, find_preset
+from kairay.presets import Preset
 from kairay.registry.annotations import REVISION
 from kairay.registry.artifact import Artifact, ArtifactMedia, ArtifactReference, find, push_directory, tag
 from kairay.registry.model_cache import model_cache_dir
 from kairay.registry.models import resolve_model
+from kairay.registry.resolve import resolve_preset
 from kairay_train.adapter import write_adapter
 from kairay_train.config import Device, TuneConfig
 from kairay_train.job import ZERO2, Trained, TrainingGroup, WorkerJob
@@ -71,7 +72,7 @@ class Outcome:
 
 def run(config: TuneConfig, *, say: Say) -> Outcome:
     """Do what `config` asks; raises the error tree. `say` takes lines for a person."""
-    preset = find_preset(config.preset)
+    preset = resolve_preset(config.preset)
     settings = resolve(config, preset)
     for note in settings.notes:
         say(f"note: {note}")

@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "logs": ("kairay.cli.logs", "Show the tuning job's log."),
     "stop": ("kairay.cli.stop", "Stop a Workspace, or everything that Kairay started here."),
     "presets": ("kairay.cli.presets", "List the models that need no parameter."),
+    "models": ("kairay.cli.models", "Show what is known of any model: a folder, an image, a hub id."),
     "dashboard": ("kairay.cli.dashboard", "Open a way to the Ray dashboard of a cluster's Workspace."),
     "data": ("kairay.cli.data", "Check training data before anything is spent on it."),
     "env": ("kairay.cli.env", "Print what `ray job submit` and the dashboard need."),

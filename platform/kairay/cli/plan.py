@@ -10,7 +10,7 @@ import click
 from kairay.cli.output import OutputFormat, output_option, print_data
 from kairay.plan import Plan, PlanTarget, make_plan
 from kairay.plan_table import render_plan
-from kairay.presets import find_preset
+from kairay.registry.resolve import resolve_preset
 from kairay.skus import load_skus, local_machine, probe_machine
 from kairay.workspace import Workspace, load_documents
 
@@ -50,7 +50,7 @@ def plan_for(workspace: Workspace, target: PlanTarget) -> Plan:
         )
     return make_plan(
         workspace,
-        find_preset(preset_ref.name),
+        resolve_preset(preset_ref.name),
         skus=load_skus(),
         machine=local_machine(probe_machine()),
         target=target,

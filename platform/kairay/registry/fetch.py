@@ -40,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fetch_model(options: argparse.Namespace) -> Path:
     """The preset's weights in the model cache."""
-    from kairay.presets import find_preset
     from kairay.registry.models import model_cache_dir, resolve_model
+    from kairay.registry.resolve import resolve_preset
 
-    preset = find_preset(options.preset)
+    preset = resolve_preset(options.preset)
     return resolve_model(preset, override=options.model, cache=model_cache_dir(), report=_say)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 from kairay.errors import InputError
 
@@ -18,22 +19,23 @@ def check_model_folder(folder: Path) -> Path:
     """`folder`, when transformers could load it; otherwise an InputError says what is missing."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such model folder; give a folder with config.json and *.safetensors")
-    config = _read_json(folder / "config.json", "a model folder has a config.json")
+    config = read_json(folder / "config.json", "a model folder has a config.json")
     if not isinstance(config, dict) or "model_type" not in config:
         raise InputError(
             f"{folder / 'config.json'}: no model_type in it; take the config.json that came with the model"
         )
-    for name in _weight_files(folder):
-        _check_safetensors(folder / name)
+    for name in weight_files(folder):
+        read_header(folder / name)
     return folder
 
 
-def _weight_files(folder: Path) -> list[str]:
+def weight_files(folder: Path) -> list[str]:
+    """The safetensors files that transformers would load, whether they are there or not; InputError for none."""
     if (folder / "model.safetensors").exists():
         return ["model.safetensors"]
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        shards = _read_json(index, "")
+        shards = read_json(index, "")
         if isinstance(shards, dict) and isinstance(shards.get("weight_map"), dict):
             return sorted(set(shards["weight_map"].values()))
         raise InputError(f"{index}: no weight_map in it; fetch the model again")
@@ -44,22 +46,26 @@ def _weight_files(folder: Path) -> list[str]:
     raise InputError(f"{folder}: no model.safetensors in it; fetch the model again")
 
 
-def _check_safetensors(path: Path) -> None:
+def read_header(path: Path) -> dict[str, dict[str, Any]]:
+    """The tensors of a safetensors file by name: dtype, shape, data_offsets; InputError for a torn file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length)) if length < min(size, _HEADER_LIMIT) else {}
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        ends = [end for _, end in (entry["data_offsets"] for entry in tensors.values())]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); fetch the model again") from error
     except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: not a safetensors file; fetch the model again") from error
     if not ends or size != 8 + length + max(ends):
         raise InputError(f"{path}: cut short or damaged ({size} bytes); fetch the model again")
+    return tensors
 
 
-def _read_json(path: Path, remedy: str) -> object:
+def read_json(path: Path, remedy: str) -> object:
+    """The content of a JSON file; InputError names the file, with `remedy` where it is not there."""
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

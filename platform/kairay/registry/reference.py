@@ -27,6 +27,16 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 
 
+def names_a_registry(reference: str) -> bool:
+    """Docker's rule: what is before the first slash is a registry if it has a dot or port or is localhost."""
+    host, slash, _ = reference.partition("/")
+    return (
+        bool(slash)
+        and not reference.startswith((".", "/", "~"))
+        and ("." in host or ":" in host or host == "localhost")
+    )
+
+
 class ArtifactReference:
     """Either kind of place; `str()` gives the text that parses back to the same value."""
 

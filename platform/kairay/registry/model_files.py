@@ -1,0 +1,194 @@
+"""The config and the weights' sizes of a model that is in a folder, an OCI artifact, the hub's cache or on the hub.
+
+Weights are not read: headers of safetensors files, an index or a listing say how many bytes there are. The hub is
+asked only for what is not on this machine, with plain HTTP, so that planning needs none of the hub's packages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kairay.errors import InputError, TransientError
+from kairay.model_config import Published
+from kairay.registry.model_folder import read_header, read_json, weight_files
+
+HUB = "https://huggingface.co"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+_CONFIG, _INDEX, _CARD = "config.json", "model.safetensors.index.json", "README.md"
+_LICENCE = re.compile(r"^license:\s*[\"']?([\w.-]+)[\"']?\s*$", re.M)
+_TIMEOUT = (10.0, 30.0)
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """What a model's files say about it."""
+
+    config: Mapping[str, Any]
+    published: Published
+    folder: Path | None = None
+    """Where the files are on this machine."""
+
+
+def read_folder(folder: Path, model_id: str, *, revision: str | None = None) -> ModelFiles:
+    """From a model folder, or from one that has only config.json and the index; InputError says what is missing."""
+    config = _mapping(read_json(folder / _CONFIG, "a model folder has a config.json"), folder / _CONFIG)
+    size, formats = _weights(folder)
+    card = folder / _CARD
+    published = Published(
+        id=model_id,
+        revision=revision,
+        weight_bytes=size,
+        formats=formats,
+        license=_licence_in(card.read_text("utf-8", "replace")) if card.is_file() else None,
+    )
+    return ModelFiles(config=config, published=published, folder=folder)
+
+
+def read_artifact(reference: str) -> ModelFiles:
+    """From an OCI artifact: its manifest, and its config.json alone of the files. Errors as for a pull."""
+    from kairay.registry.reference import ArtifactReference
+    from kairay.registry.store import Action, RemoteOptions, open_store
+
+    place = ArtifactReference.parse(reference)
+    with (
+        tempfile.TemporaryDirectory(prefix="kairay-config-") as scratch,
+        open_store(place, Action.PULL, None, RemoteOptions()) as store,
+    ):
+        manifest = store.resolve()
+        if manifest is None:
+            raise InputError(f"{place} does not exist; check its name and tag", reason="NotFound")
+        files = {layer.title: layer for layer in manifest.layers if layer.title}
+        if _CONFIG not in files:
+            raise InputError(f"{place} holds no {_CONFIG}, so it is no model; push a model folder")
+        store.fetch(files[_CONFIG], copy := Path(scratch) / _CONFIG)
+        config = _mapping(read_json(copy, ""), place)
+    size = sum(layer.size for title, layer in files.items() if title.endswith(".safetensors"))
+    if not size:
+        raise InputError(f"{place} holds no *.safetensors, so it is no model; push a model folder")
+    return ModelFiles(config=config, published=Published(id=reference, weight_bytes=size))
+
+
+def cached_snapshot(model_id: str, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder of the hub's own cache that holds this model's config; None when it is not on this machine."""
+    home = environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    cache = Path(environment.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+    kept = cache / f"models--{model_id.replace('/', '--')}"
+    main = kept / "refs" / "main"
+    named = [kept / "snapshots" / main.read_text("utf-8").strip()] if main.is_file() else []
+    for snapshot in (*named, *sorted(kept.glob("snapshots/*"))):
+        if (snapshot / _CONFIG).is_file():
+            return snapshot
+    return None
+
+
+def read_hub(model_id: str, environment: Mapping[str, str] = os.environ) -> ModelFiles:
+    """From the hub's cache, else from the hub.
+
+    InputError: no such model, a licence to accept, or no safetensors. TransientError: the hub cannot be reached.
+    """
+    snapshot = cached_snapshot(model_id, environment)
+    if snapshot is not None:
+        return read_folder(snapshot, model_id, revision=snapshot.name)
+    if any(environment.get(name, "").casefold() in ("1", "true", "yes", "on") for name in _OFFLINE):
+        raise TransientError(
+            f"{model_id} is not in the hub's cache on this machine, and HF_HUB_OFFLINE forbids to ask; unset it,"
+            " or give a folder",
+            reason="HubUnreachable",
+        )
+    listing = _mapping(_get(model_id, f"/api/models/{model_id}?blobs=true", environment), model_id)
+    published = _listed(model_id, listing)
+    path = f"/{model_id}/resolve/{published.revision or 'main'}/{_CONFIG}"
+    return ModelFiles(
+        config=_mapping(_get(model_id, path, environment), f"{model_id}: {_CONFIG}"), published=published
+    )
+
+
+def _listed(model_id: str, listing: Mapping[str, Any]) -> Published:
+    """What the hub's listing of a repository says; weights are those that transformers would load."""
+    sizes = {str(file.get("rfilename")): file.get("size") or 0 for file in listing.get("siblings") or ()}
+    weights = {name: size for name, size in sizes.items() if re.fullmatch(r"model[^/]*\.safetensors", name)}
+    weights = weights or {
+        name: size for name, size in sizes.items() if re.fullmatch(r"[^/]*\.safetensors", name)
+    }
+    if not sum(weights.values()):
+        raise InputError(f"{model_id} has no *.safetensors on the hub; take a model that has")
+    card = listing.get("cardData")
+    licence = card.get("license_name") or card.get("license") if isinstance(card, Mapping) else None
+    return Published(
+        id=str(listing.get("id") or model_id),
+        revision=listing.get("sha"),
+        weight_bytes=sum(weights.values()),
+        license=str(licence) if licence else None,
+        gated=bool(listing.get("gated")),
+    )
+
+
+def _get(model_id: str, path: str, environment: Mapping[str, str]) -> object:
+    """One JSON answer of the hub."""
+    import requests
+
+    token = environment.get("HF_TOKEN")
+    try:
+        answer = requests.get(
+            environment.get("HF_ENDPOINT", HUB).rstrip("/") + path,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=_TIMEOUT,
+        )
+        if answer.status_code in (401, 403, 404):
+            raise InputError(_refusal(model_id, answer.status_code, has_token=bool(token)))
+        answer.raise_for_status()
+        return answer.json()
+    except requests.RequestException as error:
+        raise TransientError(
+            f"the hub cannot be reached for {model_id} ({type(error).__name__}); try again, or give a folder that holds"
+            " the model",
+            reason="HubUnreachable",
+        ) from error
+
+
+def _refusal(model_id: str, status: int, *, has_token: bool) -> str:
+    if status == 403:
+        return f"{model_id}: the hub wants its licence accepted first; accept it there and set HF_TOKEN"
+    reader = "HF_TOKEN may not read it" if has_token else "it is private or gated: then set HF_TOKEN"
+    return f"{model_id}: the hub knows no such model, or {reader}"
+
+
+def _weights(folder: Path) -> tuple[int, dict[str, int]]:
+    """Bytes of all tensors, and by number format; of an index alone only the former."""
+    index = folder / _INDEX
+    if index.is_file() and not any(folder.glob("*.safetensors")):
+        metadata = _mapping(read_json(index, ""), index).get("metadata")
+        size = metadata.get("total_size") if isinstance(metadata, Mapping) else None
+        if not isinstance(size, int | float) or size <= 0:
+            raise InputError(
+                f"{index}: no metadata.total_size in it, and no weights beside it; fetch the model again"
+            )
+        return int(size), {}
+    formats: Counter[str] = Counter()
+    for name in weight_files(folder):
+        for tensor in read_header(folder / name).values():
+            start, end = tensor["data_offsets"]
+            formats[str(tensor.get("dtype"))] += end - start
+    return formats.total(), dict(sorted(formats.items()))
+
+
+def _licence_in(card: str) -> str | None:
+    """The licence in a model card's front matter."""
+    parts = card.split("---", 2)
+    found = _LICENCE.search(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
+    return found[1] if found else None
+
+
+def _mapping(read: object, where: object) -> Mapping[str, Any]:
+    if not isinstance(read, dict):
+        raise InputError(f"{where}: not a JSON object; fetch the model again")
+    return read
