@@ -10,11 +10,12 @@ import pytest
 
 from kairay.errors import InputError
 from kairay.model_facts import ModelFacts
-from kairay.plan_serving import MAX_NODES, ReplicaBounds, ServingShape, can_split, shape_serving
+from kairay.plan_replica import MAX_NODES, can_split
+from kairay.plan_serving import ReplicaBounds, ServingShape, shape_serving
 from kairay.plan_sizes import mig_size
 from kairay.plan_tuning import TuningShape, shape_tuning
 from kairay.presets import Preset, TuningMethod, find_preset, load_presets
-from kairay.skus import Device, MachineProbe, Sku, load_skus, local_machine
+from kairay.skus import Device, MachineProbe, Sku, SkuKind, load_skus, local_machine
 
 GIB = 2**30
 A100, H100, T4 = "Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5", "Standard_NC4as_T4_v3"
@@ -215,6 +216,18 @@ def test_the_same_input_gives_the_same_shapes(seed: int) -> None:
         )
 
     assert once() == once()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_gpu_of_ones_own_holds_the_cache_and_what_is_gathered_of_it(seed: int) -> None:
+    _, _, model = drawn(seed)
+    shapes = [shape_serving(model, gpus(gib, kind=SkuKind.LOCAL), BOUNDS) for gib in GIBS]
+    fits = [shape.memory.fits for shape in shapes]
+    assert fits == sorted(fits)
+    caches = [shape.kv_cache_bytes for shape in shapes if shape.memory.fits]
+    assert caches == sorted(caches)
+    roomy = [shape.memory for shape in shapes if shape.memory.fits][1:]
+    assert all(use.total > 0.9 * use.limit for use in roomy)
 
 
 @pytest.mark.parametrize("seed", range(20))

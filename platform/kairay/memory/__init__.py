@@ -26,6 +26,7 @@ from kairay.memory.lora import (
 from kairay.memory.serving import (
     COLLECTIVES,
     EngineMemory,
+    gathered_bytes_per_token,
     lora_slot_bytes,
     merged_adapter_bytes,
     transformers_memory,
@@ -101,6 +102,7 @@ __all__ = [
     "expert_layers",
     "expert_parameters",
     "frozen_hidden_bytes",
+    "gathered_bytes_per_token",
     "gradient_bytes",
     "grouped_kinds",
     "kept_bytes",

@@ -58,14 +58,18 @@ def transformers_memory(
     size, width = dtype.bytes, model.hidden_size
     query, key = model.heads * model.head_dim, model.kv_heads * model.head_dim
     seen = cached_tokens + batch_tokens
-    mask = batch_tokens * seen * size + 8 * seen
+    mask = seen * _masked(dtype, batch_tokens)
     mlp = batch_tokens * (3 * width + _mlp_elements(model)) * size
-    gathered = 2 * key + (2 * query if query > key else 0)
-    attention = (batch_tokens * (2 * width + 3 * query + 2 * key) + seen * gathered) * size
+    attention = batch_tokens * (2 * width + 3 * query + 2 * key) * size + seen * _gathered(model, dtype)
     scores = requests * (model.vocab_size or 0) * 2 * 4
     return EngineMemory(
         activations=mask + max(mlp, attention, scores), overhead=CUDA_CONTEXT if on_gpu else 0
     )
+
+
+def gathered_bytes_per_token(model: ModelFacts, dtype: Dtype, *, batch_tokens: int) -> int:
+    """By how much the transformers engine's activations grow with each token in its cache, at most."""
+    return _masked(dtype, batch_tokens) + _gathered(model, dtype)
 
 
 def merged_adapter_bytes(model: ModelFacts, dtype: Dtype, tuning: TuningFacts) -> int:
@@ -89,6 +93,17 @@ def lora_slot_bytes(model: ModelFacts, dtype: Dtype, tuning: TuningFacts, *, ten
     )
     lora = lora_parameters(model, modules=tuning.target_modules, rank=rank, layers=None)
     return -(-lora * dtype.bytes // tensor)
+
+
+def _masked(dtype: Dtype, batch_tokens: int) -> int:
+    """A cached token's column of the mask, and its index."""
+    return batch_tokens * dtype.bytes + 8
+
+
+def _gathered(model: ModelFacts, dtype: Dtype) -> int:
+    """Keys and values of a cached token as one layer reads them, and again for each query of a group."""
+    query, key = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    return (2 * key + (2 * query if query > key else 0)) * dtype.bytes
 
 
 def _layer_elements(model: ModelFacts, tensor: int) -> int:
