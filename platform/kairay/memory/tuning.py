@@ -134,19 +134,24 @@ def dequantised_bytes(model: ModelFacts, dtype: Dtype) -> int:
 
 
 def _lora_inputs(work: TuningWork) -> int:
-    """Inputs of LoRA's first matrices, one for all modules that share it, and its results of `rank` numbers.
+    """Inputs of LoRA's first matrices, one for all modules that share it, and its results of `rank` numbers. The
+    attention's output is kept anyway, unless rows are put together from it.
 
-    Dropout gives each module an input of its own and a mask (one byte on a GPU, a number on a processor). Adapters in
-    float32 beside a base model in half precision get a copy each.
+    Dropout gives each module an input of its own and a mask (one byte on a GPU, a number on a processor). So do
+    adapters in float32 beside a base model in half precision: on a processor the copies are float32 too, on a GPU
+    autocast brings them back to half precision.
     """
-    shapes, size = module_shapes(work.model), work.dtype.bytes
-    own = work.dropout > 0 or (work.on_gpu and not work.quantised)
+    shapes, half = module_shapes(work.model), work.dtype.bytes == 2
+    copied = half and not (work.on_gpu and work.quantised)
+    size = 4 if half and not work.on_gpu else work.dtype.bytes
     mask = 0 if work.dropout == 0 else 1 if work.on_gpu else size
     total = 0
     for group, named in _INPUTS:
         tuned = sum(module in work.modules for module in group)
         if tuned and named in shapes:
-            total += shapes[named][0] * (size + mask) * (tuned if own else 1) + tuned * work.rank * size
+            shared = named == "o_proj" and not work.rows_attend_alone
+            inputs = tuned if copied or work.dropout else 0 if shared else 1
+            total += shapes[named][0] * (size + mask) * inputs + tuned * work.rank * size
     return total
 
 
@@ -160,13 +165,13 @@ def _attention(work: TuningWork) -> int:
 
 
 def _mlp(work: TuningWork) -> int:
-    """Gate, its activation and up; of each chosen expert also its input, product and output; the router's
-    probabilities."""
+    """Gate, its activation and up; of each chosen expert also its output, which its weight multiplies; the router's
+    scores and probabilities."""
     model, size = work.model, work.dtype.bytes
     if not expert_layers(model):
         return 3 * (model.intermediate_size or 0) * size
     inner = model.moe_intermediate_size or 0
-    chosen = (model.experts_per_token or 0) * (2 * model.hidden_size + 4 * inner)
+    chosen = (model.experts_per_token or 0) * (model.hidden_size + 3 * inner)
     shared = (model.shared_experts or 0) * 3 * inner
     return (chosen + shared) * size + (model.experts or 0) * (4 + size)
 
