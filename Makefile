@@ -6,7 +6,7 @@ SOURCES := platform serve_apps train_jobs tests examples scripts
 ONEBOX := PYTHONPATH=tests/cluster $(BIN)/python -m onebox
 
 .PHONY: help demo test check bench crd lock clean setup-demo setup-dev \
-	bench-controller simulate-nodes soak cluster-kairay cluster-up cluster-down cluster-status cluster-env cluster-tools
+	bench-controller bench-memory simulate-nodes soak cluster-kairay cluster-up cluster-down cluster-status cluster-env cluster-tools
 
 help:            ## what there is
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -52,6 +52,9 @@ bench: setup-dev ## throughput as ratios: tuning and serving
 
 simulate-nodes: setup-dev ## a week of jobs and services: GPU-hours with Kairay's nodes and with two other ways
 	@$(BIN)/python tests/bench/simulate_week.py
+
+bench-memory: setup-dev ## memory of tuning and serving, measured against the planner's estimates
+	@$(BIN)/python tests/bench/bench_memory.py
 
 bench-controller: setup-dev ## the controller against 1,000 Workspaces on a real API server
 	@$(ONEBOX) build

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kairay import memory
-from kairay.memory import Dtype, MemoryUse
+from kairay.memory import Dtype, MemoryUse, TuningWork
 from kairay.plan_sizes import compute_dtype, device_memory
 from kairay.presets import ModelFacts, TuningFacts, TuningMethod
 from kairay.skus import Device, Sku, SkuKind
@@ -85,31 +85,71 @@ def shape_tuning(
 def _memory(
     model: ModelFacts, facts: TuningFacts, sku: Sku, *, method: TuningMethod, workers: int, tokens: int
 ) -> MemoryUse:
-    """What tuning takes with micro-batches of `tokens`."""
-    dtype, defaults = compute_dtype(sku), facts.defaults
-    on_gpu = sku.device is Device.CUDA
+    """What tuning takes with micro-batches of `tokens`, all of them in the loss."""
+    dtype, defaults, on_gpu = compute_dtype(sku), facts.defaults, sku.device is Device.CUDA
     quantised = method is TuningMethod.QLORA
-    weights = memory.quantised_weight_bytes(model, dtype) if quantised else memory.weight_bytes(model, dtype)
-    lora = memory.lora_parameters(
-        model, modules=facts.target_modules, rank=defaults.rank, layers=defaults.layers
+    work = TuningWork(
+        model=model,
+        dtype=dtype,
+        on_gpu=on_gpu,
+        quantised=quantised,
+        modules=facts.target_modules,
+        rank=defaults.rank,
+        layers=defaults.layers,
+        dropout=defaults.dropout,
+        checkpointing=on_gpu,
+        tokens=tokens,
+        targets=tokens,
     )
-    activations = memory.tuning_activation_bytes(model, dtype, tokens=tokens, checkpointing=on_gpu)
-    logits = memory.logits_bytes(model, tokens=tokens)
-    overhead = memory.TUNING_OVERHEAD if on_gpu else memory.CPU_PROCESS
-    overhead += int(memory.FRAGMENTATION * (activations + logits))
-    overhead += memory.dequantised_bytes(model, dtype) if quantised else 0
+    activations, logits = memory.peak_parts(work)
+    trained = _Trained(work, workers)
     capacity, limit = device_memory(sku)
     copies = 1 if on_gpu else workers
+    overhead = _overhead(work, workers, int(memory.FRAGMENTATION * (activations + logits)))
     return MemoryUse(
         capacity=capacity,
         limit=limit,
-        weights=copies * weights,
+        weights=copies * _weights(work),
         activations=copies * activations,
         logits=copies * logits,
-        adapter=copies * memory.adapter_bytes(lora),
-        optimizer=copies * memory.optimizer_bytes(lora),
+        adapter=copies * trained.adapter,
+        optimizer=copies * trained.optimizer,
         overhead=copies * overhead + (0 if on_gpu else memory.CPU_RAY),
     )
+
+
+class _Trained:
+    """What is trained: on GPUs several workers share the optimiser by ZeRO-2 (kairay_train.job.ZERO2)."""
+
+    def __init__(self, work: TuningWork, workers: int) -> None:
+        dtype, zero = memory.adapter_dtype(quantised=work.quantised, on_gpu=work.on_gpu), work.on_gpu
+        lora = memory.lora_parameters(work.model, modules=work.modules, rank=work.rank, layers=work.layers)
+        self.adapter = memory.adapter_bytes(lora, dtype=dtype, workers=workers, zero=zero)
+        self.optimizer = memory.optimizer_bytes(lora, dtype=dtype, workers=workers, zero=zero)
+
+
+def _weights(work: TuningWork) -> int:
+    if not work.quantised:
+        return memory.weight_bytes(work.model, work.dtype)
+    if work.on_gpu:
+        return memory.quantised_weight_bytes(work.model, work.dtype)
+    return memory.dequantised_weight_bytes(work.model, work.dtype, layers=work.layers)
+
+
+def _overhead(work: TuningWork, workers: int, fragmentation: int) -> int:
+    """Beside the tensors that are named: context or process, what the allocator loses, an expanded NF4 matrix, NCCL's
+    buffers, and a processor's hidden states below the tuned layers."""
+    expanded = memory.dequantised_bytes(work.model, work.dtype) if work.quantised else 0
+    if work.on_gpu:
+        together = 0
+        if workers > 1:
+            dtype = memory.adapter_dtype(quantised=work.quantised, on_gpu=True)
+            together = memory.COLLECTIVES + memory.zero_bucket_bytes(dtype)
+        return memory.CUDA_CONTEXT + fragmentation + expanded + together
+    hidden = 0
+    if work.rows_attend_alone:
+        hidden = memory.frozen_hidden_bytes(work.model, work.dtype, layers=work.layers, data_tokens=None)
+    return memory.CPU_PROCESS + fragmentation + expanded + hidden
 
 
 def _cpus(sku: Sku, workers: int) -> int:

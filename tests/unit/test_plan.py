@@ -161,12 +161,13 @@ def test_small_replicas_are_packed_on_a_machine() -> None:
 @pytest.mark.parametrize(
     ("name", "a10", "a100", "a100x4"),
     [
-        # machines by KAITO's own estimate, at the same context
+        # machines by KAITO's own estimate, at the same context; but one A100 for the 32B model (KAITO: two), whose 62.3
+        # GiB leave 4.9: enough for 3.2 of vLLM and a context of 2,048, where KAITO sets 5.4 aside
         ("phi-4", 2, 1, 1),
         ("phi-3-medium-128k-instruct", 2, 1, 1),
         ("phi-3-mini-128k-instruct", 1, 1, 1),
         ("qwen2.5-coder-7b-instruct", 1, 1, 1),
-        ("qwen2.5-coder-32b-instruct", 4, 2, 1),
+        ("qwen2.5-coder-32b-instruct", 4, 1, 1),
         ("llama-3.1-8b-instruct", 1, 1, 1),
         ("mistral-7b-v0.3", 1, 1, 1),
     ],
@@ -273,7 +274,7 @@ def test_a_laptop_that_is_too_small_is_told_by_how_much() -> None:
     plan = planned(tuning("phi-4"), target=PlanTarget.LOCAL, machine=laptop(8, free=6))
     assert plan.chosen is None
     assert "this machine has 8 GiB, of which 6.8 GiB may be used" in plan.problems[0]
-    assert plan.problems[0].startswith("tuning needs 59.")
+    assert plan.problems[0].startswith("tuning needs 69.")
     assert "take a smaller preset, or run it on a cluster" in plan.problems[0]
 
 
@@ -295,7 +296,7 @@ def test_a_local_gpu_is_used() -> None:
 
 
 def test_a_local_gpu_that_is_too_small_leaves_the_work_to_the_processor() -> None:
-    plan = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=workstation(2))
+    plan = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=workstation(1))
     assert chosen(plan).sku.name == "this machine, without its GPU"
     assert shape(plan)[0] is Device.CPU
 

@@ -41,9 +41,9 @@ workspace-tuning-phi-3: tune phi-3-mini-128k-instruct by qlora, then serve it, o
 chosen    nothing; see the problem below
 
 memory of one GPU in GiB, with Standard_NC4as_T4_v3
-           weights  KV cache  activations  logits  adapter  optimiser  overhead  head-room    of
-  tuning      2.11                   2.56    1.96     0.19       0.19      2.05       6.95  16.0
-  serving     7.26      3.51         0.36                                  2.30       2.56  16.0
+           weights  KV cache  activations  adapter  optimiser  overhead  head-room    of
+  tuning      2.11                   7.55     0.09       0.09      1.55       4.60  16.0
+  serving     7.26      4.17         0.31                          1.70       2.56  16.0
 
 instead of Standard_NC6s_v3:
   Standard_NC4as_T4_v3      1 × Tesla T4 16 GiB  $0.53 per hour  the cheapest that fits; as much memory

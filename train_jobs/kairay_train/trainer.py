@@ -145,8 +145,7 @@ def _plain_weights(model: PreTrainedModel, settings: Settings, first_layer: int)
     """Only the layers that run in every step are worth it."""
     if settings.bits != 4:
         return 0
-    layers = model.get_decoder().layers
-    return sum(dequantise(layer, settings.dtype) for layer in layers[first_layer:])
+    return dequantise(model.get_decoder().layers[first_layer:], settings.dtype)
 
 
 def _pad_token(tokenizer: Any) -> int:

@@ -1,0 +1,170 @@
+"""How one replica of a service is split over GPUs, and what one of them holds.
+
+A split is taken only if heads and matrices divide by it, as vLLM demands. Shares of a GPU and MIG slices cannot work
+together, so a replica stays on one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kairay import memory
+from kairay.memory import AttentionKind, Dtype, MemoryUse
+from kairay.plan_sizes import compute_dtype, device_memory
+from kairay.presets import ModelFacts, TuningFacts
+from kairay.skus import Sku, SkuKind
+
+REFERENCE_CONTEXT = 2048
+"""Tokens of context that a size must hold to count as fitting (KAITO's default max-model-len)."""
+MAX_NODES = 8
+"""Machines of one replica; a pipeline over more is a machine of the wrong size."""
+MOST_REQUESTS = 256
+"""Requests at once of one replica on GPUs, at most."""
+TRANSFORMERS_BATCH = 512
+"""Tokens that the transformers engine reads at once (kairay_serve.batching)."""
+
+
+class Engine(StrEnum):
+    """What generates the tokens."""
+
+    TRANSFORMERS = "transformers"
+    VLLM = "vllm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuPart:
+    """What one GPU of a replica holds of a model."""
+
+    model: ModelFacts
+    dtype: Dtype
+    engine: Engine
+    tensor: int
+    """GPUs that split each layer."""
+    pipeline: int
+    """Stages that split the layers."""
+    batch_tokens: int
+    """Tokens that the engine reads at once."""
+
+    def kv_bytes(self, tokens: int) -> int:
+        """KV cache of one sequence."""
+        return memory.kv_bytes(
+            self.model,
+            self.dtype,
+            tokens=tokens,
+            ahead=self.batch_tokens,
+            kinds=self._kinds(),
+            tensor=self.tensor,
+            pipeline=self.pipeline,
+        )
+
+    def context(self, kv_cache: int) -> int:
+        """The longest sequence that a KV cache of this size holds."""
+        return memory.context_that_fits(
+            self.model,
+            self.dtype,
+            available=kv_cache,
+            ahead=self.batch_tokens,
+            kinds=self._kinds(),
+            tensor=self.tensor,
+            pipeline=self.pipeline,
+        )
+
+    def _kinds(self) -> tuple[AttentionKind, ...]:
+        grouped = self.engine is Engine.VLLM
+        return memory.grouped_kinds(self.model) if grouped else memory.attention_kinds(self.model)
+
+
+def parts(model: ModelFacts, sku: Sku) -> Iterator[GpuPart]:
+    """The ways to split a replica, those on fewer GPUs first."""
+    # The engine of a machine of one's own does not split a model over GPUs. vLLM is in the GPU images; one's own
+    # machine has the lighter engine that starts fast.
+    local = sku.kind is SkuKind.LOCAL
+    alone = local or sku.share is not None
+    for tensor, pipeline in _splits(model, 1 if alone else sku.gpus, machines=1 if alone else MAX_NODES):
+        yield GpuPart(
+            model=model,
+            dtype=compute_dtype(sku),
+            engine=Engine.TRANSFORMERS if local else Engine.VLLM,
+            tensor=tensor,
+            pipeline=pipeline,
+            batch_tokens=TRANSFORMERS_BATCH if local else memory.vllm_batch_tokens(sku.bytes_per_gpu),
+        )
+
+
+def can_split(model: ModelFacts, tensor: int) -> bool:
+    """vLLM wants the heads to divide by the tensor split, the KV heads to divide by it or it by them (the one latent of
+    latent attention is held by every GPU), and the inner widths to divide by it."""
+    kinds = {model.kv_heads, model.full_kv_heads or model.kv_heads}
+    alike = model.kv_lora_rank is not None or all(
+        heads % tensor == 0 or tensor % heads == 0 for heads in kinds
+    )
+    widths = (model.intermediate_size, model.moe_intermediate_size)
+    return model.heads % tensor == 0 and alike and all(not width or width % tensor == 0 for width in widths)
+
+
+def gpu_memory(part: GpuPart, sku: Sku, tuned: TuningFacts | None) -> MemoryUse:
+    """One GPU's memory; where everything fits, the KV cache gets all that is left. It has to hold the reference
+    context."""
+    model, dtype = part.model, part.dtype
+    capacity, limit = device_memory(sku)
+    weights = memory.split_weight_bytes(model, dtype, tensor=part.tensor, pipeline=part.pipeline)
+    least = part.kv_bytes(min(REFERENCE_CONTEXT, model.context_length))
+    if part.engine is Engine.VLLM:
+        weights += 0 if tuned is None else memory.lora_slot_bytes(model, dtype, tuned, tensor=part.tensor)
+        engine = memory.vllm_memory(
+            model,
+            dtype,
+            batch_tokens=part.batch_tokens,
+            requests=MOST_REQUESTS,
+            tensor=part.tensor,
+            pipeline=part.pipeline,
+        )
+        kv_cache = max(least, limit - weights - engine.activations - engine.overhead)
+    else:
+        weights += 0 if tuned is None else memory.merged_adapter_bytes(model, dtype, tuned)
+        kv_cache = max(least, transformers_kv_cache(model, dtype, limit - weights - memory.CUDA_CONTEXT))
+        tokens = kv_cache // memory.kv_bytes_per_token(model, dtype)
+        engine = memory.transformers_memory(
+            model,
+            dtype,
+            batch_tokens=TRANSFORMERS_BATCH,
+            requests=MOST_REQUESTS,
+            cached_tokens=tokens,
+            on_gpu=True,
+        )
+    return MemoryUse(
+        capacity=capacity,
+        limit=limit,
+        weights=weights,
+        activations=engine.activations,
+        kv_cache=kv_cache,
+        overhead=engine.overhead,
+    )
+
+
+def transformers_kv_cache(model: ModelFacts, dtype: Dtype, available: int) -> int:
+    """The KV cache that fits beside the activations that come with it: the transformers engine gathers all that it
+    reads of the cache, so each cached token costs more than its place."""
+    bare = memory.transformers_memory(
+        model, dtype, batch_tokens=TRANSFORMERS_BATCH, requests=MOST_REQUESTS, cached_tokens=0, on_gpu=True
+    )
+    kept = memory.kv_bytes_per_token(model, dtype)
+    read = memory.gathered_bytes_per_token(model, dtype, batch_tokens=TRANSFORMERS_BATCH)
+    return max(0, available - bare.activations) // (kept + read) * kept
+
+
+def _splits(model: ModelFacts, gpus: int, *, machines: int) -> Iterator[tuple[int, int]]:
+    """(tensor, pipeline) splits: fewest GPUs of one machine first, without a pipeline where possible, then
+    machines."""
+    tensors = [size for size in range(1, gpus + 1) if can_split(model, size)]
+    yield from ((tensor, 1) for tensor in tensors)
+    inside = ((tensor, stages) for tensor in tensors for stages in range(2, gpus // tensor + 1))
+    yield from sorted(
+        (split for split in inside if split[1] <= model.layers),
+        key=lambda split: (split[0] * split[1], split[1]),
+    )
+    widest = max(tensors, key=lambda tensor: (gpus // tensor * tensor, tensor))
+    stages = (gpus // widest * count for count in range(2, machines + 1))
+    yield from ((widest, count) for count in stages if count <= model.layers)
