@@ -24,11 +24,13 @@ from kairay.plan_advice import (
     unknown_size,
 )
 from kairay.plan_candidates import Candidate, Demand, choose, chosen_of, not_taken, weigh
+from kairay.plan_job import JobCost, TrainingData
 from kairay.plan_json import plan_to_dict
+from kairay.plan_quota import Quota
 from kairay.plan_serving import Engine, ReplicaBounds, ServingShape
 from kairay.plan_tuning import TuningShape
 from kairay.presets import Preset, TuningMethod
-from kairay.skus import Sku, find_sku
+from kairay.skus import CLOUDS, Sku, SkuKind, find_sku
 
 if TYPE_CHECKING:
     from kairay.workspace import Workspace
@@ -78,6 +80,10 @@ class Plan:
     serving: ServingShape | None = None
     usd_per_hour: float | None = None
     """All machines of the plan at their most; None when not known, or when the machine is one's own."""
+    job: JobCost | None = None
+    """What tuning costs, an estimate; None when nothing is tuned or the GPU's rate is not known."""
+    data: TrainingData | None = None
+    """What the estimate is of."""
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     """Why it cannot run, each with the remedy; empty when it can."""
@@ -95,14 +101,18 @@ def make_plan(
     machine: Sku | None,
     target: PlanTarget,
     now: date,
+    data: TrainingData | None = None,
+    quota: Quota | None = None,
 ) -> Plan:
     """Plan a Workspace of this preset.
 
-    For a cluster, the machine is only shown beside `skus`; locally it is the choice, and the size that the
-    Workspace names is not used. InputError for a Workspace that brings its own container: there is nothing to
-    plan.
+    For a cluster, sizes of one cloud are compared: of the one whose size was asked for, else of Azure, else of
+    whoever is in `skus`; the machine is only shown beside them. Locally it is the choice, and the size that the
+    Workspace names is not used. With `data`, tuning is ranked by the cost of the job, without it by that of a
+    million tokens; no plan exceeds a `quota` that is known. InputError for a Workspace that brings its own
+    container: there is nothing to plan.
     """
-    demand = _demand(workspace, preset, target)
+    demand = replace(_demand(workspace, preset, target), data=data, quota=quota)
     asked_for = workspace.resource.instance_type or None
     plan = Plan(
         workspace=workspace.metadata.name,
@@ -114,6 +124,7 @@ def make_plan(
         asked_for=asked_for,
         candidates=(),
         chosen=None,
+        data=data if workspace.tuning is not None else None,
         warnings=tuple(general_warnings(workspace, preset)),
         problems=tuple(preset_faults(workspace, preset)),
     )
@@ -150,6 +161,7 @@ def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
         workers=None if tuning is None else tuning.workers,
         bounds=bounds,
         max_usd_per_hour=workspace.resource.max_hourly_cost_usd,
+        spot=workspace.resource.spot,
     )
 
 
@@ -157,10 +169,10 @@ def _plan_cluster(
     plan: Plan, demand: Demand, machine: Sku | None, skus: Mapping[str, Sku], now: date
 ) -> Plan:
     asked = None if plan.asked_for is None else find_sku(plan.asked_for, skus)
-    weighed = [weigh(demand, sku, today=now, asked_for=sku is asked) for sku in skus.values()]
+    weighed = [weigh(demand, sku, today=now, asked_for=sku is asked) for sku in _of_one_cloud(skus, asked)]
     open_choice = choose(weighed, asked_for=None)
     if plan.asked_for is not None and asked is None:
-        problem = unknown_size(plan.asked_for, open_choice, skus, now)
+        problem = unknown_size(plan.asked_for, open_choice, now)
         return _shown_beside(_with_problem(plan, not_taken(open_choice), problem), demand, machine, now)
     candidates = choose(weighed, asked_for=asked)
     chosen = chosen_of(candidates)
@@ -173,9 +185,15 @@ def _plan_cluster(
         return _shown_beside(plan, demand, machine, now)
     plan = replace(
         _taken(plan, candidates, chosen),
-        warnings=plan.warnings + tuple(choice_warnings(chosen, chosen_of(open_choice), now)),
+        warnings=plan.warnings + tuple(choice_warnings(demand, chosen, chosen_of(open_choice), now)),
     )
     return _shown_beside(plan, demand, machine, now)
+
+
+def _of_one_cloud(skus: Mapping[str, Sku], asked: Sku | None) -> list[Sku]:
+    """The sizes of the cloud that is meant, and those of nodes that are there."""
+    cloud = asked.kind if asked is not None and asked.kind in CLOUDS else SkuKind.AZURE
+    return [sku for sku in skus.values() if sku.kind in (cloud, SkuKind.NODE)] or list(skus.values())
 
 
 def _plan_machine(
@@ -205,6 +223,7 @@ def _taken(plan: Plan, candidates: tuple[Candidate, ...], chosen: Candidate) -> 
         tuning=chosen.tuning,
         serving=chosen.serving,
         usd_per_hour=chosen.usd_per_hour,
+        job=chosen.job,
     )
 
 
