@@ -9,7 +9,7 @@ from kairay.memory import GIB, MemoryUse
 from kairay.plan_candidates import Candidate
 from kairay.skus import Device
 
-_CELLS = 40
+_CELLS = 36
 _TERMS = {
     "weights": "weights",
     "kv_cache": "KV cache",

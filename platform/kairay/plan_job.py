@@ -26,7 +26,7 @@ UTILISATION = {TuningMethod.LORA: 0.40, TuningMethod.QLORA: 0.32}
 START_SECONDS = 600.0
 """Of each machine before its first step, assumed: node, images, weights. Paid for like work."""
 CHECKPOINT_SHARE, CHECKPOINT_SECONDS = 0.1, 60.0
-"""Checkpoints come each tenth of the run, and once a minute where that is longer (kairay_train.checkpoints)."""
+"""Checkpoints come each tenth of the run, and at least once a minute (kairay_train.checkpoints)."""
 BYTES_PER_TOKEN = 4
 """Of training text, where nothing better is known: 3.5 to 4.5 for English, fewer for other languages."""
 
@@ -44,14 +44,14 @@ class TrainingData:
 
     tokens: int
     """Of one epoch."""
-    epochs: int
+    epochs: float
     basis: str
     """How the tokens were counted, in words."""
 
     @property
     def trained_tokens(self) -> int:
         """Of the whole run."""
-        return self.tokens * self.epochs
+        return int(self.tokens * self.epochs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

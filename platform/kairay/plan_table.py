@@ -97,7 +97,7 @@ def _job(job: JobCost, data: TrainingData | None) -> str:
         return f"{money}{speed}; --data FILE says what the job costs"
     money = "" if job.usd is None else f"about {usd(job.usd)}, "
     lost = "" if job.preemption_usd is None else f"; a preemption costs {usd(job.preemption_usd)} at most"
-    epochs = _count(data.epochs, "epoch")
+    epochs = "one epoch" if data.epochs == 1 else f"{data.epochs:g} epochs"
     return (
         f"{money}{job.hours:,.1f} hours for {epochs} of {data.tokens:,} tokens ({data.basis}), {speed}{lost}"
     )
