@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache
@@ -11,6 +12,8 @@ from types import MappingProxyType
 from kairay.resources import data_dir
 from kairay.skus import Sku
 
+_MIG_SLICE = re.compile(r"([1-7])g\.")
+
 
 def peak_flops(sku: Sku) -> float | None:
     """Operations a second of one GPU of this size (of the part of one that it has): dense matrix products in
@@ -18,7 +21,7 @@ def peak_flops(sku: Sku) -> float | None:
     if sku.gpu is None or sku.share == "unknown":
         return None
     rate = next((rate for name, rate in load_rates().items() if _is(name, sku.gpu)), None)
-    return None if rate is None else rate * float(Fraction(sku.share or 1))
+    return None if rate is None else rate * float(_part(sku.share))
 
 
 @cache
@@ -27,6 +30,14 @@ def load_rates() -> Mapping[str, float]:
     with (data_dir("presets") / "skus" / "gpus.csv").open(encoding="utf-8", newline="") as lines:
         rates = {row["gpu"]: float(row["tflops"]) * 1e12 for row in csv.DictReader(lines, strict=True)}
     return MappingProxyType(dict(sorted(rates.items(), key=lambda pair: (-len(pair[0]), pair[0]))))
+
+
+def _part(share: str | None) -> Fraction:
+    """`1/6` as it says; a MIG slice has so many of the seven parts that compute."""
+    if share is None:
+        return Fraction(1)
+    mig = _MIG_SLICE.match(share)
+    return Fraction(int(mig[1]), 7) if mig else Fraction(share)
 
 
 def _is(name: str, gpu: str) -> bool:

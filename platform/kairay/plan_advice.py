@@ -138,6 +138,8 @@ def choice_warnings(
         yield f"{sku.name} will be retired by Azure {retirement(sku)}"
     if sku.share is not None:
         yield f"{sku.name} is {sku.share} of a GPU: its speed depends on its neighbours"
+    if sku.note is not None:
+        yield f"{sku.name}: {sku.note}"
     if chosen.usd_per_hour is None:
         yield f"the price of {sku.name} is not known"
     elif demand.spot and not chosen.spot:

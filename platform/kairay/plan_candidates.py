@@ -106,7 +106,7 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
     fault = (
         _shortfall(weighed) or _over_budget(weighed, demand.max_usd_per_hour) or _over_quota(weighed, demand)
     )
-    return replace(weighed, fits=False, reason=fault) if fault else weighed
+    return replace(weighed, fits=False, reason=fault, job=None) if fault else weighed
 
 
 def choose(candidates: Iterable[Candidate], *, asked_for: Sku | None) -> tuple[Candidate, ...]:
@@ -232,7 +232,8 @@ def _shortfall(candidate: Candidate) -> str:
             have = f"{sku.gpus} GPUs" if sku.device is Device.CUDA else f"{sku.cores} cores"
             return f"tuning.workers asks for {tuning.workers}, there are {have}"
     if serving is not None and not serving.memory.fits:
-        return _too_small("serving", serving.memory, sku)
+        several = f" even over {serving.nodes} machines" if spreads(candidate) else ""
+        return _too_small(f"serving{several}", serving.memory, sku)
     return ""
 
 

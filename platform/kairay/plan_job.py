@@ -1,5 +1,5 @@
 """What a tuning job costs on a machine size: hours and dollars from tokens, the model's operations and the
-GPU's rate. An estimate; `ASSUMPTIONS` says of what.
+GPU's rate. An estimate; `assumptions` says of what.
 
 Operations of one token: 2 for each parameter forward (Kaplan et al. 2020, "Scaling Laws for Neural Language
 Models", section 2.1), 2 for the backward pass to the activations, and 2 more where activations are computed
@@ -29,13 +29,6 @@ CHECKPOINT_SHARE, CHECKPOINT_SECONDS = 0.1, 60.0
 """Checkpoints come each tenth of the run, and at least once a minute (kairay_train.checkpoints)."""
 BYTES_PER_TOKEN = 4
 """Of training text, where nothing better is known: 3.5 to 4.5 for English, fewer for other languages."""
-
-ASSUMPTIONS = (
-    f"{FLOPS_PER_PARAMETER} operations per parameter and token;"
-    f" {UTILISATION[TuningMethod.QLORA]:.0%} (qlora) or {UTILISATION[TuningMethod.LORA]:.0%} (lora) of the GPU's peak"
-    f" rate; {START_SECONDS / 60:.0f} minutes until a machine works"
-)
-"""What the figures rest on, in one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +97,15 @@ def estimate_job(
         hours=round(seconds / 3600, 3),
         usd=None if second is None else round(seconds * second, 4),
         preemption_usd=None if second is None else round(lost * second, 4),
+    )
+
+
+def assumptions(method: TuningMethod, *, whole_job: bool) -> str:
+    """What the figures rest on, in one line."""
+    start = f"; {START_SECONDS / 60:.0f} minutes until the machines work" if whole_job else ""
+    return (
+        f"{FLOPS_PER_PARAMETER} operations per parameter and token, {UTILISATION[method]:.0%} of the GPU's peak rate"
+        f" ({method}){start}"
     )
 
 

@@ -27,10 +27,11 @@ def candidate_rows(plan: Plan, *, width: int | None) -> Iterator[str]:
     if rest := [candidate for candidate in plan.candidates if candidate not in shown]:
         fitting = sum(candidate.fits for candidate in rest)
         yield f"   and {len(rest)} more: {fitting} fit, {len(rest) - fitting} do not (-o wide shows them)"
-    dated = sorted({c.sku.price_as_of for c in shown if c.sku.price_as_of})
+    days = sorted({c.sku.price_as_of for c in shown if c.sku.price_as_of})
     regions = sorted({c.sku.price_region for c in shown if c.sku.price_region})
-    if dated:
-        yield f"   prices: pay as you go in US dollars, {', '.join(regions)}, as of {dated[0]}"
+    if days:
+        dated = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+        yield f"   prices: pay as you go in US dollars, {', '.join(regions)}, as of {dated}"
 
 
 def aligned(

@@ -9,7 +9,7 @@ from kairay.memory import GIB, MemoryUse
 from kairay.plan import Plan, PlanTarget, Work
 from kairay.plan_bars import explain_memory, memory_terms, term_word
 from kairay.plan_candidates import Candidate, usd
-from kairay.plan_job import ASSUMPTIONS, JobCost, TrainingData
+from kairay.plan_job import JobCost, TrainingData, assumptions
 from kairay.plan_rows import aligned, candidate_rows
 from kairay.plan_serving import ServingShape
 from kairay.plan_tuning import TuningShape
@@ -57,7 +57,9 @@ def _choice(plan: Plan) -> Iterator[str]:
         yield from _wrapped("serving", _serving(plan.serving))
     if plan.job is not None:
         yield from _wrapped("cost", _job(plan.job, plan.data))
-        yield from _wrapped("", f"an estimate: {ASSUMPTIONS}")
+        assert plan.tuning is not None
+        basis = assumptions(plan.tuning.method, whole_job=plan.job.hours is not None)
+        yield from _wrapped("", f"an estimate: {basis}")
     if sku.kind is SkuKind.AZURE and plan.target is PlanTarget.CLUSTER:
         yield from _wrapped("quota", _quota(chosen))
 
@@ -98,16 +100,20 @@ def _job(job: JobCost, data: TrainingData | None) -> str:
     money = "" if job.usd is None else f"about {usd(job.usd)}, "
     lost = "" if job.preemption_usd is None else f"; a preemption costs {usd(job.preemption_usd)} at most"
     epochs = "one epoch" if data.epochs == 1 else f"{data.epochs:g} epochs"
-    return (
-        f"{money}{job.hours:,.1f} hours for {epochs} of {data.tokens:,} tokens ({data.basis}), {speed}{lost}"
-    )
+    return f"{money}{_time(job.hours)} for {epochs} of {data.tokens:,} tokens ({data.basis}), {speed}{lost}"
+
+
+def _time(hours: float) -> str:
+    return f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:,.1f} hours"
 
 
 def _quota(chosen: Candidate) -> str:
     sku = chosen.sku
     family = f" of {sku.quota_family}" if sku.quota_family else ""
-    region = f" in {sku.price_region}" if sku.price_region else ""
-    return f"{chosen.nodes * sku.cores} cores{family} must be free{region}: az vm list-usage"
+    region = f" -l {sku.price_region}" if sku.price_region else ""
+    return (
+        f"{chosen.nodes * sku.cores} cores{family} must be free (az vm list-usage{region}; --quota checks it)"
+    )
 
 
 def _explained(plan: Plan) -> Iterator[str]:

@@ -120,9 +120,11 @@ class Sku:
     systems: tuple[str, ...] = ()
     """Node images that AKS offers for it; the first is the usual one."""
     nvme: str | None = None
-    """Local NVMe disks, such as `8x3.5TiB`."""
+    """Local NVMe disks, such as `8x3.5TiB`; `yes` where their size is not known."""
     rdma: str | None = None
-    """InfiniBand between machines, such as `400Gb/s x8`; `yes` where the speed is not known."""
+    """InfiniBand (EFA on AWS) between machines, such as `400Gb/s x8`; `yes` where the speed is not known."""
+    note: str | None = None
+    """What a person should know before taking it."""
     without_gpu: Sku | None = None
     """This machine, when it has GPUs: its processor alone."""
 
@@ -247,6 +249,7 @@ def _parse(row: Mapping[str, str]) -> Sku:
         systems=tuple(name for name in row["systems"].split(";") if name),
         nvme=row["nvme"] or None,
         rdma=row["rdma"] or None,
+        note=row["note"] or None,
     )
 
 

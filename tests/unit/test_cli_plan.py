@@ -40,7 +40,7 @@ def test_several_files_are_planned_one_after_the_other(capsys: pytest.CaptureFix
 def test_data_says_what_the_job_costs(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = kairay(capsys, "plan", FILE, "--data", DATA, "--epochs", "2")
     words = " ".join(out.split())
-    assert "hours for 2 epochs of" in words
+    assert "minutes for 2 epochs of" in words
     assert "(characters ÷ 4)" in words
     assert "a preemption costs" in words
     assert "an estimate: 6 operations per parameter and token" in words

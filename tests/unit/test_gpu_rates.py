@@ -44,3 +44,8 @@ def test_a_share_of_a_gpu_has_its_share_of_the_rate() -> None:
     whole, third = skus["Standard_NV36ads_A10_v5"], skus["Standard_NV12ads_A10_v5"]
     assert peak_flops(third) == pytest.approx((peak_flops(whole) or 0) / 3)
     assert peak_flops(skus["Standard_NC8ads_A10_v4"]) is None
+
+
+def test_a_mig_slice_has_its_sevenths_of_the_rate() -> None:
+    a100 = load_skus()["Standard_NC24ads_A100_v4"]
+    assert peak_flops(replace(a100, share="3g.40gb")) == pytest.approx(3 / 7 * 312e12)

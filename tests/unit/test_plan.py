@@ -88,7 +88,7 @@ def test_a_size_that_was_asked_for_is_taken_and_a_cheaper_one_is_named() -> None
 def test_a_size_that_is_too_small_says_how_much_is_needed() -> None:
     plan = planned(inference("qwen2.5-coder-32b-instruct", instance="Standard_NV12ads_A10_v5"))
     assert plan.chosen is None
-    assert "cannot be used: serving needs" in plan.problems[0]
+    assert "cannot be used: serving even over 8 machines needs" in plan.problems[0]
     assert "per GPU, 6.7 GiB may be used" in plan.problems[0]
 
 
