@@ -16,6 +16,9 @@ from typing import Any
 from kairay.errors import DataError, InputError
 from kairay.plan_job import BYTES_PER_TOKEN
 
+_LONGEST_CELL = 2**31 - 1
+"""Characters; a document in one cell is no mistake."""
+
 
 def count_tokens(paths: Sequence[Path]) -> tuple[int, str]:
     """Tokens of these files (and of all files in these folders), and in words how they were counted.
@@ -63,6 +66,7 @@ def _json(path: Path) -> int:
 
 
 def _csv(path: Path) -> int:
+    csv.field_size_limit(_LONGEST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as lines:
         rows = csv.reader(lines)
         next(rows, None)

@@ -60,9 +60,17 @@ def _shown(plan: Plan) -> list[Candidate]:
     ]
     others = [c for c in plan.candidates if c not in first]
     fitting = [c for c in others if c.fits][:_FITTING_ROWS]
-    losing = sorted((c for c in others if not c.fits and not c.sku.retired_on), key=lambda c: not c.nodes)
-    kept = [*first, *fitting, *losing[: max(0, _ROWS - len(first) - len(fitting))]]
+    kept = [*first, *fitting, *_losing(others)[: max(0, _ROWS - len(first) - len(fitting))]]
     return [candidate for candidate in plan.candidates if candidate in kept]
+
+
+def _losing(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The cheapest that lost of each GPU model, those first that were too small or too dear."""
+    models: dict[str | None, Candidate] = {}
+    for candidate in sorted(candidates, key=lambda each: not each.nodes):
+        if not candidate.fits and candidate.sku.retired_on is None:
+            models.setdefault(candidate.sku.gpu, candidate)
+    return list(models.values())
 
 
 def _columns_for(plan: Plan, shown: Sequence[Candidate], *, wide: bool) -> list[str]:
@@ -99,7 +107,13 @@ def _numbers(names: Sequence[str]) -> list[int]:
 
 
 def _cells(shown: Sequence[Candidate], names: Sequence[str]) -> list[list[str]]:
-    return [list(names), *([_cell(candidate, name) for name in names] for candidate in shown)]
+    rows = [[_cell(candidate, name) for name in names] for candidate in shown]
+    if "nodes" not in names and "$/hour" in names:
+        # The price of several machines says nothing beside the hardware of one.
+        for candidate, row in zip(shown, rows, strict=True):
+            if candidate.nodes > 1:
+                row[list(names).index("$/hour")] = ""
+    return [list(names), *rows]
 
 
 def _cell(candidate: Candidate, name: str) -> str:

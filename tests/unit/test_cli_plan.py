@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -142,16 +141,14 @@ def test_apply_does_not_ask_with_yes_or_without_a_terminal(
 
 @pytest.mark.parametrize("file", SAMPLES, ids=[path.stem for path in SAMPLES])
 def test_every_sample_is_planned_in_half_a_second(file: Path) -> None:
+    # Of the processor: what else the machine does while the test runs is not ours.
+    before = os.times()
     command = [sys.executable, "-m", "kairay.cli.main", "plan", str(file)]
-    best, code = 99.0, 0
-    for _ in range(3):  # the best of three: other work on the machine is not ours
-        started = time.perf_counter()
-        code = subprocess.run(command, capture_output=True, env=os.environ, check=False).returncode
-        best = min(best, time.perf_counter() - started)
-        if best < 0.5:
-            break
+    code = subprocess.run(command, capture_output=True, check=False).returncode
+    after = os.times()
     assert code in (0, 2)
-    assert best < 0.5
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < 0.5
 
 
 class Terminal(io.StringIO):

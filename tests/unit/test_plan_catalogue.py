@@ -8,7 +8,7 @@ import math
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 
 from kairay.plan import Candidate, Plan, PlanTarget, make_plan
 from kairay.plan_quota import Quota
+from kairay.plan_serving import MAX_NODES
 from kairay.presets import Preset, TuningMethod, load_presets
 from kairay.skus import Sku, SkuKind, load_skus
 from kairay.workspace import Workspace, parse_documents
@@ -57,10 +58,9 @@ tuning:
 class Cause(StrEnum):
     """Why our count of machines is not KAITO's; each is explained once in docs/plan.md."""
 
-    ROUNDING = "a"
-    MEMORY = "b"
-    SPLIT = "c"
-    MOST_NODES = "d"
+    MEMORY = "a"
+    SPLIT = "b"
+    MOST_NODES = "c"
 
 
 def test_the_catalogue_is_kaitos() -> None:
@@ -159,7 +159,7 @@ def test_kaitos_formula_is_kaitos(
     counts = [
         kaito(model, load_skus()[SIZES[word]]) for word in ("A10", "A100", "4 × A100", "8 × H100", "8 × H200")
     ]
-    assert [count and count.nodes for count in counts] == [a10, a100, a100x4, h100x8, h200x8]
+    assert counts == [a10, a100, a100x4, h100x8, h200x8]
 
 
 def test_the_table_in_the_docs_is_what_the_planner_says() -> None:
@@ -175,16 +175,7 @@ def test_every_cause_in_the_table_is_explained_in_the_docs() -> None:
         assert f"| {cause} |" in explained, cause
 
 
-@dataclass(frozen=True)
-class Kaito:
-    """What KAITO's estimator says."""
-
-    nodes: int
-    with_ceil: int
-    """The same with ceil in place of its `+ 1`."""
-
-
-def kaito(model: str, sku: Sku) -> Kaito | None:
+def kaito(model: str, sku: Sku) -> int | None:
     """Machines by KAITO 0.12's estimator at its default context of 2,048 tokens; None: "too small"."""
     facts = kaito_facts()[model]
     layers = int(facts["numHiddenLayers"])
@@ -198,8 +189,7 @@ def kaito(model: str, sku: Sku) -> Kaito | None:
     room = sku.bytes_per_gpu * 0.84 - 2.3 * GIB - 2048 * per_token / sku.gpus
     if room <= 0:
         return None
-    gpus = weights * 1.02 / (room / 1.05)
-    return Kaito(nodes=math.ceil((int(gpus) + 1) / sku.gpus), with_ceil=math.ceil(math.ceil(gpus) / sku.gpus))
+    return math.ceil((int(weights * 1.02 / (room / 1.05)) + 1) / sku.gpus)
 
 
 def kaito_facts() -> dict[str, dict[str, str]]:
@@ -211,9 +201,9 @@ def draw_table() -> Iterator[str]:
     yield "# Machines to serve each preset"
     yield ""
     yield (
-        "Machines of one replica that Kairay plans, at a context of 2,048 tokens at least, and where they differ in"
-        " brackets those of KAITO's formula, with the letter of the reason: [plan.md](plan.md#beside-kaito) explains each"
-        " once. A dash: the size is too small, for KAITO or for us. Written by a test from the planner."
+        "Machines of one replica that Kairay plans, at a context of 2,048 tokens at least. Where KAITO's formula says"
+        " another number, it follows in brackets with the letter of the reason, which [plan.md](plan.md#beside-kaito)"
+        " explains. A dash: the size is too small. A test writes this page from the planner and compares it."
     )
     yield ""
     yield "| preset | " + " | ".join(SIZES) + " |"
@@ -231,19 +221,16 @@ def draw_table() -> Iterator[str]:
 def cell(preset: Preset, sku: Sku) -> str:
     (ours,) = planned(serving(preset), preset, only(sku)).candidates
     theirs = kaito(preset.model.id, sku)
-    mine, kaitos = str(ours.nodes) if ours.fits else "–", "–" if theirs is None else str(theirs.nodes)
+    mine, kaitos = (str(nodes) if nodes else "–" for nodes in (ours.nodes if ours.fits else 0, theirs))
     return mine if mine == kaitos else f"{mine} ({kaitos} {cause(ours, theirs)})"
 
 
-def cause(ours: Candidate, theirs: Kaito | None) -> Cause:
-    if not ours.fits and theirs is not None and theirs.with_ceil > 8:
+def cause(ours: Candidate, theirs: int | None) -> Cause:
+    if theirs is not None and not ours.fits and theirs >= MAX_NODES:
         return Cause.MOST_NODES
-    if theirs is None or not ours.fits or ours.serving is None:
-        return Cause.MEMORY
-    if ours.nodes == theirs.with_ceil:
-        return Cause.ROUNDING
-    idle = ours.nodes * ours.sku.gpus - ours.gpus
-    return Cause.SPLIT if ours.nodes > theirs.nodes and idle else Cause.MEMORY
+    if theirs is not None and ours.serving is not None and ours.nodes > theirs:
+        return Cause.SPLIT if ours.fits and ours.serving.pipeline_parallel > 1 else Cause.MEMORY
+    return Cause.MEMORY
 
 
 def within(plan: Plan) -> bool:

@@ -23,6 +23,7 @@ CHARACTERS = 96 + 91 + len("userassistant")
         ("a.jsonl", json.dumps(ROW) + "\n\n" + json.dumps(ROW) + "\n"),
         ("a.json", json.dumps([ROW, ROW], indent=4)),
         ("a.csv", "prompt,completion\n" + f"{'x' * 100},{'y' * 100}\n" * 2),
+        ("a.ndjson", json.dumps(ROW) + "\n" + json.dumps(ROW)),
     ],
 )
 def test_the_characters_of_texts_count_and_not_the_names_of_fields(
@@ -30,6 +31,11 @@ def test_the_characters_of_texts_count_and_not_the_names_of_fields(
 ) -> None:
     (tmp_path / name).write_text(text)
     assert count_tokens([tmp_path / name]) == (2 * CHARACTERS // 4, "characters ÷ 4")
+
+
+def test_a_cell_may_hold_a_whole_document(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\n" + "x" * 400_000 + "\n")
+    assert count_tokens([tmp_path / "a.csv"])[0] == 100_000
 
 
 def test_parquet_is_read_where_pyarrow_is(tmp_path: Path) -> None:
@@ -65,7 +71,7 @@ def test_what_is_not_there_or_empty_says_so(tmp_path: Path) -> None:
         ("a.jsonl", b"{not json}\n"),
         ("a.json", b"\xff\xfe"),
         ("a.parquet", b"PAR1 but not really"),
-        ("a.csv", b'"a\n' + b"x" * 200_000),
+        ("a.csv", b"text\n\xff\xfe\n"),
     ],
 )
 def test_a_broken_file_is_named_and_the_check_too(tmp_path: Path, name: str, content: bytes) -> None:
