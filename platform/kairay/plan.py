@@ -103,13 +103,15 @@ def make_plan(
     now: date,
     data: TrainingData | None = None,
     quota: Quota | None = None,
+    advise: Mapping[str, Sku] | None = None,
 ) -> Plan:
     """Plan a Workspace of this preset.
 
     For a cluster, sizes of one cloud are compared: of the one whose size was asked for, else of Azure, else of
     whoever is in `skus`; the machine is only shown beside them. Locally it is the choice, and the size that the
     Workspace names is not used. With `data`, tuning is ranked by the cost of the job, without it by that of a
-    million tokens; no plan exceeds a `quota` that is known. InputError for a Workspace that brings its own
+    million tokens; no plan exceeds a `quota` that is known. Where nothing of `skus` will do, the problem names the
+    smallest of `advise` that will (None: of `skus`). InputError for a Workspace that brings its own
     container: there is nothing to plan.
     """
     demand = replace(_demand(workspace, preset, target), data=data, quota=quota)
@@ -132,7 +134,7 @@ def make_plan(
         return plan
     if target is PlanTarget.LOCAL:
         return _plan_machine(plan, demand, machine, skus, now)
-    return _plan_cluster(plan, demand, machine, skus, now)
+    return _shown_beside(_plan_cluster(plan, demand, skus, advise, now), demand, machine, now)
 
 
 def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
@@ -166,28 +168,27 @@ def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
 
 
 def _plan_cluster(
-    plan: Plan, demand: Demand, machine: Sku | None, skus: Mapping[str, Sku], now: date
+    plan: Plan, demand: Demand, skus: Mapping[str, Sku], advise: Mapping[str, Sku] | None, now: date
 ) -> Plan:
     asked = None if plan.asked_for is None else find_sku(plan.asked_for, skus)
     weighed = [weigh(demand, sku, today=now, asked_for=sku is asked) for sku in _of_one_cloud(skus, asked)]
     open_choice = choose(weighed, asked_for=None)
-    if plan.asked_for is not None and asked is None:
-        problem = unknown_size(plan.asked_for, open_choice, now)
-        return _shown_beside(_with_problem(plan, not_taken(open_choice), problem), demand, machine, now)
     candidates = choose(weighed, asked_for=asked)
     chosen = chosen_of(candidates)
-    if chosen is None:
-        problem = (
-            nothing_fits(demand, open_choice) if asked is None else cannot_be_had(asked, open_choice, now)
+    if chosen is not None and (plan.asked_for is None or asked is not None):
+        warnings = choice_warnings(demand, chosen, chosen_of(open_choice), now)
+        return replace(_taken(plan, candidates, chosen), warnings=(*plan.warnings, *warnings))
+    wider = open_choice
+    if advise is not None:
+        wider = choose(
+            (weigh(demand, sku, today=now) for sku in _of_one_cloud(advise, asked)), asked_for=None
         )
-        plan = _with_problem(plan, not_taken(open_choice), problem)
-        plan = plan if asked is None else replace(plan, replacements=replacements(asked, open_choice))
-        return _shown_beside(plan, demand, machine, now)
-    plan = replace(
-        _taken(plan, candidates, chosen),
-        warnings=plan.warnings + tuple(choice_warnings(demand, chosen, chosen_of(open_choice), now)),
-    )
-    return _shown_beside(plan, demand, machine, now)
+    if plan.asked_for is not None and asked is None:
+        return _with_problem(plan, not_taken(open_choice), unknown_size(plan.asked_for, wider, now))
+    if asked is None:
+        return _with_problem(plan, not_taken(open_choice), nothing_fits(demand, open_choice, wider))
+    plan = _with_problem(plan, not_taken(open_choice), cannot_be_had(asked, open_choice, wider, now))
+    return replace(plan, replacements=replacements(asked, wider))
 
 
 def _of_one_cloud(skus: Mapping[str, Sku], asked: Sku | None) -> list[Sku]:

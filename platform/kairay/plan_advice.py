@@ -57,12 +57,18 @@ def unknown_size(name: str, open_choice: tuple[Candidate, ...], now: date) -> st
     return f"resource.instanceType {name} is not a known size{hint}"
 
 
-def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...]) -> str:
-    """The problem of work that is too big, or too dear, for every size."""
+def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...], wider: tuple[Candidate, ...]) -> str:
+    """The problem of work that is too big, or too dear, for every size; `wider`: sizes that could be had too."""
     name, limit = demand.preset.name, demand.max_usd_per_hour
+    if best := smallest(wider):
+        there = ", ".join(candidate.sku.name for candidate in open_choice[:3])
+        return (
+            f"no machine that is there ({there}) holds {name}: {open_choice[0].reason};"
+            f" the smallest size that works is {best.sku.name}{_price(best)}"
+        )
     prices = {
         candidate.sku.name: candidate.usd_per_hour
-        for candidate in open_choice
+        for candidate in wider
         if holds(candidate) and candidate.usd_per_hour is not None
     }
     if limit is not None and prices and min(prices.values()) > limit:
@@ -72,7 +78,7 @@ def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...]) -> str:
             f" raise it to {prices[cheapest]:g} for {cheapest}, or take a smaller preset"
         )
     if demand.quota is not None and prices:
-        wanted = next(candidate for candidate in open_choice if candidate.sku.name in prices)
+        wanted = next(candidate for candidate in wider if candidate.sku.name in prices)
         return (
             f"no size that fits {name} is within the quota ({wanted.sku.name}: {wanted.reason});"
             " ask Azure for more, or take a smaller preset"
@@ -80,7 +86,9 @@ def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...]) -> str:
     return f"no known size fits {name}; take a smaller preset"
 
 
-def cannot_be_had(asked: Sku, open_choice: tuple[Candidate, ...], now: date) -> str:
+def cannot_be_had(
+    asked: Sku, open_choice: tuple[Candidate, ...], wider: tuple[Candidate, ...], now: date
+) -> str:
     """The problem of a size that was asked for and is retired, ruled out, too small or too dear."""
     if asked.retired(now):
         others = [reason for reason in vetoes(asked, today=now, asked_for=True) if "retired" not in reason]
@@ -89,15 +97,18 @@ def cannot_be_had(asked: Sku, open_choice: tuple[Candidate, ...], now: date) -> 
     else:
         own = next(candidate for candidate in open_choice if candidate.sku.name == asked.name)
         fault = f"cannot be used: {own.reason}"
-    return f"{asked.name} ({asked.hardware}) {fault}{_advice(open_choice)}"
+    return f"{asked.name} ({asked.hardware}) {fault}{_advice(wider)}"
 
 
 def _advice(candidates: tuple[Candidate, ...]) -> str:
     best = smallest(candidates)
     if best is None:
         return "; no other known size fits either"
-    price = "" if best.usd_per_hour is None else f" ({usd(best.usd_per_hour)} per hour)"
-    return f"; set resource.instanceType to {best.sku.name}{price} or leave it out"
+    return f"; set resource.instanceType to {best.sku.name}{_price(best)} or leave it out"
+
+
+def _price(candidate: Candidate) -> str:
+    return "" if candidate.usd_per_hour is None else f" ({usd(candidate.usd_per_hour)} per hour)"
 
 
 def replacements(asked: Sku, open_choice: tuple[Candidate, ...]) -> tuple[Candidate, ...]:

@@ -115,6 +115,14 @@ def test_a_size_of_another_cloud_is_compared_with_that_clouds(
     assert {c["instanceType"].partition("_")[0] for c in plan["candidates"]} & {"Standard"} == set()
 
 
+def test_the_sizes_of_another_cloud_can_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = json.loads(kairay(capsys, "plan", FILE, "--cloud", "aws", "-o", "json")[1])
+    assert plan["chosen"]["instanceType"] == "g6.xlarge"
+    assert len(plan["candidates"]) > 30
+    on_site = json.loads(kairay(capsys, "plan", FILE, "--cloud", "azure-local", "-o", "json")[1])
+    assert on_site["chosen"]["usdPerHour"] is None
+
+
 def test_apply_shows_the_plan_and_a_no_applies_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

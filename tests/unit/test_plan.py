@@ -88,8 +88,22 @@ def test_a_size_that_was_asked_for_is_taken_and_a_cheaper_one_is_named() -> None
 def test_a_size_that_is_too_small_says_how_much_is_needed() -> None:
     plan = planned(inference("qwen2.5-coder-32b-instruct", instance="Standard_NV12ads_A10_v5"))
     assert plan.chosen is None
-    assert "cannot be used: serving even over 8 machines needs" in plan.problems[0]
+    assert "cannot be used: serving" in plan.problems[0]
     assert "per GPU, 6.7 GiB may be used" in plan.problems[0]
+
+
+def test_where_the_machines_that_are_there_are_too_small_the_smallest_size_that_works_is_named() -> None:
+    there = {T4: load_skus()[T4]}
+    work = tuning("qwen2.5-coder-32b-instruct", extra="\n  serve: false")
+    plan = planned(work, skus=there, advise=dict(load_skus()))
+    assert plan.chosen is None
+    assert (
+        f"no machine that is there ({T4}) holds qwen2.5-coder-32b-instruct: tuning needs" in plan.problems[0]
+    )
+    assert "the smallest size that works is Standard_NC24ads_A100_v4 ($3.67 per hour)" in plan.problems[0]
+    work = tuning("qwen2.5-coder-32b-instruct", instance=T4, extra="\n  serve: false")
+    asked = planned(work, skus=there, advise=dict(load_skus()))
+    assert "set resource.instanceType to Standard_NC24ads_A100_v4 ($3.67 per hour)" in asked.problems[0]
 
 
 def test_an_unknown_size_is_answered_with_the_nearest() -> None:
@@ -421,6 +435,7 @@ def planned(
     machine: Sku | None = None,
     target: PlanTarget = PlanTarget.CLUSTER,
     now: date = TODAY,
+    advise: dict[str, Sku] | None = None,
 ) -> Plan:
     spec = workspace.tuning or workspace.inference
     assert spec is not None
@@ -428,7 +443,7 @@ def planned(
         assert spec.preset is not None
         preset = find_preset(spec.preset.name)
     table = load_skus() if skus is None else skus
-    return make_plan(workspace, preset, skus=table, machine=machine, target=target, now=now)
+    return make_plan(workspace, preset, skus=table, machine=machine, target=target, now=now, advise=advise)
 
 
 def chosen(plan: Plan) -> Candidate:

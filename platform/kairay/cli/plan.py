@@ -21,7 +21,7 @@ from kairay.plan_table import render_plan
 from kairay.presets import Preset
 from kairay.prices import priced_skus
 from kairay.registry.resolve import resolve_preset
-from kairay.skus import Sku, local_machine, probe_machine
+from kairay.skus import CLOUDS, Sku, local_machine, probe_machine
 from kairay.workspace import Documents, Workspace, load_documents
 
 
@@ -53,6 +53,10 @@ class PlanInputs:
     "--local", is_flag=True, help="Plan for this machine, as `kairay run` does, instead of cloud sizes."
 )
 @click.option(
+    "--cloud", type=click.Choice([cloud.value for cloud in CLOUDS]),
+    help="Whose sizes are compared; default: those of the cloud whose size the file names, else Azure's.",
+)  # fmt: skip
+@click.option(
     "--data", multiple=True, type=click.Path(path_type=Path),
     help="Training data (a file or a folder; may be given again): says what the job costs.",
 )  # fmt: skip
@@ -68,8 +72,8 @@ class PlanInputs:
     show_default=True, help="Form of what is printed; wide shows every size and column.",
 )  # fmt: skip
 def command(
-    files: tuple[Path, ...], local: bool, data: tuple[Path, ...], epochs: int | None, quota: Path | None,
-    prices: Path | None, explain: bool, output: str,
+    files: tuple[Path, ...], local: bool, cloud: str | None, data: tuple[Path, ...], epochs: int | None,
+    quota: Path | None, prices: Path | None, explain: bool, output: str,
 ) -> None:  # fmt: skip
     """Show the GPUs, the memory and the price that each Workspace in FILES needs; starts nothing.
 
@@ -80,7 +84,11 @@ def command(
     for word in (word for each in documents for word in each.unfilled):
         click.echo(f"note: {word} is a placeholder; fill it in before you run or apply the file", err=True)
     inputs = PlanInputs(
-        skus=priced_skus(price_file(prices)),
+        skus={
+            name: sku
+            for name, sku in priced_skus(price_file(prices)).items()
+            if cloud is None or sku.kind == cloud
+        },
         target=PlanTarget.LOCAL if local else PlanTarget.CLUSTER,
         tokens=count_tokens(data) if data else None,
         epochs=epochs,
