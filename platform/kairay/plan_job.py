@@ -16,7 +16,7 @@ from kairay import memory
 from kairay.gpu_rates import peak_flops
 from kairay.plan_tuning import TuningShape
 from kairay.presets import ModelFacts, TuningMethod
-from kairay.skus import Device, Sku
+from kairay.skus import Device, Sku, SkuKind
 
 FLOPS_PER_PARAMETER = 6
 UTILISATION = {TuningMethod.LORA: 0.40, TuningMethod.QLORA: 0.32}
@@ -24,7 +24,8 @@ UTILISATION = {TuningMethod.LORA: 0.40, TuningMethod.QLORA: 0.32}
 2025) are 13 % for a 3B model on an A100 without packing and 49 % by QLoRA with packing and compilation; QLoRA of 8B is
 0.78 of LoRA there. Ours packs and does not compile: a third, and the same ratio."""
 START_SECONDS = 600.0
-"""Of each machine before its first step, assumed: node, images, weights. Paid for like work."""
+"""Of each machine before its first step, assumed: node, images, weights. Paid for like work; a machine of one's own
+is there."""
 CHECKPOINT_SHARE, CHECKPOINT_SECONDS = 0.1, 60.0
 """Checkpoints come each tenth of the run, and at least once a minute (kairay_train.checkpoints)."""
 BYTES_PER_TOKEN = 4
@@ -88,9 +89,10 @@ def estimate_job(
     )
     if data is None:
         return cost
+    start = 0.0 if sku.kind is SkuKind.LOCAL else START_SECONDS
     training = data.trained_tokens / per_second
-    seconds = START_SECONDS + training
-    lost = START_SECONDS + min(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * training)
+    seconds = start + training
+    lost = start + min(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * training)
     return JobCost(
         tokens_per_second=cost.tokens_per_second,
         usd_per_million_tokens=cost.usd_per_million_tokens,
@@ -100,9 +102,9 @@ def estimate_job(
     )
 
 
-def assumptions(method: TuningMethod, *, whole_job: bool) -> str:
+def assumptions(method: TuningMethod, *, starts: bool) -> str:
     """What the figures rest on, in one line."""
-    start = f"; {START_SECONDS / 60:.0f} minutes until the machines work" if whole_job else ""
+    start = f"; {START_SECONDS / 60:.0f} minutes until the machines work" if starts else ""
     return (
         f"{FLOPS_PER_PARAMETER} operations per parameter and token, {UTILISATION[method]:.0%} of the GPU's peak rate"
         f" ({method}){start}"

@@ -36,7 +36,9 @@ class Quota:
     def shortfall(self, sku: Sku, nodes: int, *, spot: bool) -> str:
         """Why `nodes` machines are more than there may be; empty when they are not, or when it is not known."""
         wanted = nodes * sku.cores
-        for family, name in ((self._family(sku, spot=spot), _name(sku, spot=spot)), (_REGION, "the region")):
+        limits = [(self._family(sku, spot=spot), "spot machines" if spot else sku.quota_family or "")]
+        limits += [] if spot else [(_REGION, "the region")]
+        for family, name in limits:
             if (free := self.free.get(family)) is not None and wanted > free:
                 return f"{wanted} cores of quota are needed, {free} of {name} are free"
         return ""
@@ -64,7 +66,3 @@ def _free(row: Mapping[str, Any]) -> int:
 
 def _key(name: str) -> str:
     return name.replace(" ", "").casefold()
-
-
-def _name(sku: Sku, *, spot: bool) -> str:
-    return "spot machines" if spot else sku.quota_family or ""

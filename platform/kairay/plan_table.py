@@ -58,7 +58,8 @@ def _choice(plan: Plan) -> Iterator[str]:
     if plan.job is not None:
         yield from _wrapped("cost", _job(plan.job, plan.data))
         assert plan.tuning is not None
-        basis = assumptions(plan.tuning.method, whole_job=plan.job.hours is not None)
+        starts = plan.job.hours is not None and sku.kind is not SkuKind.LOCAL
+        basis = assumptions(plan.tuning.method, starts=starts)
         yield from _wrapped("", f"an estimate: {basis}")
     if sku.kind is SkuKind.AZURE and plan.target is PlanTarget.CLUSTER:
         yield from _wrapped("quota", _quota(chosen))
@@ -96,7 +97,7 @@ def _job(job: JobCost, data: TrainingData | None) -> str:
             if job.usd_per_million_tokens is None
             else f"about {usd(job.usd_per_million_tokens)} per million tokens; "
         )
-        return f"{money}{speed}; --data FILE says what the job costs"
+        return f"{money}{speed}; --data FILE says what the job {'costs' if money else 'takes'}"
     money = "" if job.usd is None else f"about {usd(job.usd)}, "
     lost = "" if job.preemption_usd is None else f"; a preemption costs {usd(job.preemption_usd)} at most"
     epochs = "one epoch" if data.epochs == 1 else f"{data.epochs:g} epochs"

@@ -10,7 +10,7 @@ import pytest
 from kairay.plan import Plan, PlanTarget, make_plan
 from kairay.plan_job import START_SECONDS, UTILISATION, TrainingData, active_parameters
 from kairay.presets import TuningMethod, find_preset
-from kairay.skus import Sku, load_skus
+from kairay.skus import MachineProbe, ProbedGpu, Sku, load_skus, local_machine
 from kairay.workspace import Workspace, parse_documents
 
 TODAY = date(2026, 11, 24)
@@ -94,6 +94,21 @@ def test_spot_prices_rank_where_they_are_known_and_the_plan_says_where_not() -> 
     unknown = planned("mistral-7b", skus={A100: load_skus()[A100]}, resource=", spot: true")
     assert unknown.usd_per_hour == 3.673
     assert any("spot machine is not known" in warning for warning in unknown.warnings)
+
+
+def test_on_a_gpu_of_ones_own_there_is_no_start_and_no_price() -> None:
+    gpu = ProbedGpu(
+        name="NVIDIA A10", total_bytes=24 * 2**30, free_bytes=24 * 2**30, compute_capability=(8, 6)
+    )
+    probe = MachineProbe(cores=8, ram_bytes=64 * 2**30, available_bytes=60 * 2**30, gpus=(gpu,))
+    plan = make_plan(
+        workspace("phi-3-mini-4k-instruct", ""), find_preset("phi-3-mini-4k-instruct"), skus={},
+        machine=local_machine(probe), target=PlanTarget.LOCAL, now=TODAY,
+        data=TrainingData(tokens=10**6, epochs=1, basis="counted"),
+    )  # fmt: skip
+    assert plan.job is not None
+    assert plan.job.usd is None
+    assert plan.job.hours == pytest.approx(1e6 / plan.job.tokens_per_second / 3600, abs=1e-3)
 
 
 def test_only_the_experts_that_a_token_goes_through_count() -> None:

@@ -62,6 +62,7 @@ def test_spot_machines_have_a_quota_of_their_own() -> None:
     free = Quota.of({"lowPriorityCores": 2, T4_FAMILY: 100})
     assert planned(free, resource=", spot: true").chosen is None
     assert planned(free).chosen is not None
+    assert planned(Quota.of({"lowPriorityCores": 9, "cores": 0}), resource=", spot: true").chosen is not None
 
 
 def test_usages_are_read_as_the_command_and_as_the_api_write_them() -> None:
