@@ -180,9 +180,8 @@ def _plan_cluster(
         return replace(_taken(plan, candidates, chosen), warnings=(*plan.warnings, *warnings))
     wider = open_choice
     if advise is not None:
-        wider = choose(
-            (weigh(demand, sku, today=now) for sku in _of_one_cloud(advise, asked)), asked_for=None
-        )
+        like = asked or next((candidate.sku for candidate in open_choice), None)
+        wider = choose((weigh(demand, sku, today=now) for sku in _of_one_cloud(advise, like)), asked_for=None)
     if plan.asked_for is not None and asked is None:
         return _with_problem(plan, not_taken(open_choice), unknown_size(plan.asked_for, wider, now))
     if asked is None:
@@ -191,9 +190,9 @@ def _plan_cluster(
     return replace(plan, replacements=replacements(asked, wider))
 
 
-def _of_one_cloud(skus: Mapping[str, Sku], asked: Sku | None) -> list[Sku]:
-    """The sizes of the cloud that is meant, and those of nodes that are there."""
-    cloud = asked.kind if asked is not None and asked.kind in CLOUDS else SkuKind.AZURE
+def _of_one_cloud(skus: Mapping[str, Sku], like: Sku | None) -> list[Sku]:
+    """The sizes of the cloud that `like` is of, and those of nodes that are there."""
+    cloud = like.kind if like is not None and like.kind in CLOUDS else SkuKind.AZURE
     return [sku for sku in skus.values() if sku.kind in (cloud, SkuKind.NODE)] or list(skus.values())
 
 

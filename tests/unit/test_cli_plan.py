@@ -135,6 +135,19 @@ def test_apply_shows_the_plan_and_a_no_applies_nothing(
     assert out.rstrip().endswith("nothing was applied")
 
 
+def test_apply_goes_on_where_only_the_cluster_can_read_the_model(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    text = (QUICKSTART / "workspace.yaml").read_text("utf-8")
+    file = tmp_path / "w.yaml"
+    file.write_text(text.replace("smollm2-135m-instruct", "/mnt/models/on-the-cluster"))
+    code, _, err = kairay(capsys, "apply", str(file), "--yes")
+    assert code > 1
+    assert "note: there is no plan to show: " in err
+    assert str(tmp_path / "none") in err
+
+
 @pytest.mark.parametrize("arguments", [["--yes"], []])
 def test_apply_does_not_ask_with_yes_or_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]

@@ -106,6 +106,13 @@ def test_where_the_machines_that_are_there_are_too_small_the_smallest_size_that_
     assert "set resource.instanceType to Standard_NC24ads_A100_v4 ($3.67 per hour)" in asked.problems[0]
 
 
+def test_advice_is_of_the_cloud_whose_machines_are_there() -> None:
+    there = {"g5.xlarge": load_skus()["g5.xlarge"]}
+    work = tuning("qwen2.5-coder-32b-instruct", extra="\n  serve: false")
+    plan = planned(work, skus=there, advise=dict(load_skus()))
+    assert "the smallest size that works is p4d.24xlarge" in plan.problems[0]
+
+
 def test_an_unknown_size_is_answered_with_the_nearest() -> None:
     plan = planned(inference("phi-4", instance="Standard_NC24ads_A100"))
     assert plan.chosen is None

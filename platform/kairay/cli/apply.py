@@ -11,6 +11,7 @@ import click
 from kairay.cli.context import on_cluster
 from kairay.cli.plan import PlanFormat, PlanInputs, plan_all, show
 from kairay.cli.prices import price_file, prices_option
+from kairay.errors import KairayError
 from kairay.plan import PlanTarget
 from kairay.prices import priced_skus
 from kairay.workspace import load_documents
@@ -33,8 +34,13 @@ def command(file: Path, namespace: str | None, yes: bool, prices: Path | None) -
     """
     from kairay.cluster.workspaces import apply_file
 
+    documents = load_documents(file)
     inputs = PlanInputs(skus=priced_skus(price_file(prices)), target=PlanTarget.CLUSTER)
-    show(plan_all(load_documents(file), inputs), PlanFormat.TABLE)
+    try:
+        show(plan_all(documents, inputs), PlanFormat.TABLE)
+    except KairayError as error:
+        # A model that only the cluster can reach is no reason to stop here.
+        click.echo(f"note: there is no plan to show: {error.message}", err=True)
     if not yes and sys.stdin.isatty() and not click.confirm("\nApply it?", default=True):
         click.echo("nothing was applied")
         raise SystemExit(1)
