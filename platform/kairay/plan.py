@@ -24,11 +24,13 @@ from kairay.plan_advice import (
     unknown_size,
 )
 from kairay.plan_candidates import Candidate, Demand, choose, chosen_of, not_taken, weigh
+from kairay.plan_job import JobCost, TrainingData
 from kairay.plan_json import plan_to_dict
+from kairay.plan_quota import Quota
 from kairay.plan_serving import Engine, ReplicaBounds, ServingShape
 from kairay.plan_tuning import TuningShape
 from kairay.presets import Preset, TuningMethod
-from kairay.skus import Sku, find_sku
+from kairay.skus import CLOUDS, Sku, SkuKind, find_sku
 
 if TYPE_CHECKING:
     from kairay.workspace import Workspace
@@ -78,6 +80,10 @@ class Plan:
     serving: ServingShape | None = None
     usd_per_hour: float | None = None
     """All machines of the plan at their most; None when not known, or when the machine is one's own."""
+    job: JobCost | None = None
+    """What tuning costs, an estimate; None when nothing is tuned or the GPU's rate is not known."""
+    data: TrainingData | None = None
+    """What the estimate is of."""
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     """Why it cannot run, each with the remedy; empty when it can."""
@@ -95,14 +101,20 @@ def make_plan(
     machine: Sku | None,
     target: PlanTarget,
     now: date,
+    data: TrainingData | None = None,
+    quota: Quota | None = None,
+    advise: Mapping[str, Sku] | None = None,
 ) -> Plan:
     """Plan a Workspace of this preset.
 
-    For a cluster, the machine is only shown beside `skus`; locally it is the choice, and the size that the
-    Workspace names is not used. InputError for a Workspace that brings its own container: there is nothing to
-    plan.
+    For a cluster, sizes of one cloud are compared: of the one whose size was asked for, else of Azure, else of
+    whoever is in `skus`; the machine is only shown beside them. Locally it is the choice, and the size that the
+    Workspace names is not used. With `data`, tuning is ranked by the cost of the job, without it by that of a
+    million tokens; no plan exceeds a `quota` that is known. Where nothing of `skus` will do, the problem names the
+    smallest of `advise` that will (None: of `skus`). InputError for a Workspace that brings its own
+    container: there is nothing to plan.
     """
-    demand = _demand(workspace, preset, target)
+    demand = replace(_demand(workspace, preset, target), data=data, quota=quota)
     asked_for = workspace.resource.instance_type or None
     plan = Plan(
         workspace=workspace.metadata.name,
@@ -114,6 +126,7 @@ def make_plan(
         asked_for=asked_for,
         candidates=(),
         chosen=None,
+        data=data if workspace.tuning is not None else None,
         warnings=tuple(general_warnings(workspace, preset)),
         problems=tuple(preset_faults(workspace, preset)),
     )
@@ -121,7 +134,7 @@ def make_plan(
         return plan
     if target is PlanTarget.LOCAL:
         return _plan_machine(plan, demand, machine, skus, now)
-    return _plan_cluster(plan, demand, machine, skus, now)
+    return _shown_beside(_plan_cluster(plan, demand, skus, advise, now), demand, machine, now)
 
 
 def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
@@ -150,32 +163,37 @@ def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
         workers=None if tuning is None else tuning.workers,
         bounds=bounds,
         max_usd_per_hour=workspace.resource.max_hourly_cost_usd,
+        spot=workspace.resource.spot,
     )
 
 
 def _plan_cluster(
-    plan: Plan, demand: Demand, machine: Sku | None, skus: Mapping[str, Sku], now: date
+    plan: Plan, demand: Demand, skus: Mapping[str, Sku], advise: Mapping[str, Sku] | None, now: date
 ) -> Plan:
     asked = None if plan.asked_for is None else find_sku(plan.asked_for, skus)
-    weighed = [weigh(demand, sku, today=now, asked_for=sku is asked) for sku in skus.values()]
+    weighed = [weigh(demand, sku, today=now, asked_for=sku is asked) for sku in _of_one_cloud(skus, asked)]
     open_choice = choose(weighed, asked_for=None)
-    if plan.asked_for is not None and asked is None:
-        problem = unknown_size(plan.asked_for, open_choice, skus, now)
-        return _shown_beside(_with_problem(plan, not_taken(open_choice), problem), demand, machine, now)
     candidates = choose(weighed, asked_for=asked)
     chosen = chosen_of(candidates)
-    if chosen is None:
-        problem = (
-            nothing_fits(demand, open_choice) if asked is None else cannot_be_had(asked, open_choice, now)
-        )
-        plan = _with_problem(plan, not_taken(open_choice), problem)
-        plan = plan if asked is None else replace(plan, replacements=replacements(asked, open_choice))
-        return _shown_beside(plan, demand, machine, now)
-    plan = replace(
-        _taken(plan, candidates, chosen),
-        warnings=plan.warnings + tuple(choice_warnings(chosen, chosen_of(open_choice), now)),
-    )
-    return _shown_beside(plan, demand, machine, now)
+    if chosen is not None and (plan.asked_for is None or asked is not None):
+        warnings = choice_warnings(demand, chosen, chosen_of(open_choice), now)
+        return replace(_taken(plan, candidates, chosen), warnings=(*plan.warnings, *warnings))
+    wider = open_choice
+    if advise is not None:
+        like = asked or next((candidate.sku for candidate in open_choice), None)
+        wider = choose((weigh(demand, sku, today=now) for sku in _of_one_cloud(advise, like)), asked_for=None)
+    if plan.asked_for is not None and asked is None:
+        return _with_problem(plan, not_taken(open_choice), unknown_size(plan.asked_for, wider, now))
+    if asked is None:
+        return _with_problem(plan, not_taken(open_choice), nothing_fits(demand, open_choice, wider))
+    plan = _with_problem(plan, not_taken(open_choice), cannot_be_had(asked, open_choice, wider, now))
+    return replace(plan, replacements=replacements(asked, wider))
+
+
+def _of_one_cloud(skus: Mapping[str, Sku], like: Sku | None) -> list[Sku]:
+    """The sizes of the cloud that `like` is of, and those of nodes that are there."""
+    cloud = like.kind if like is not None and like.kind in CLOUDS else SkuKind.AZURE
+    return [sku for sku in skus.values() if sku.kind in (cloud, SkuKind.NODE)] or list(skus.values())
 
 
 def _plan_machine(
@@ -205,6 +223,7 @@ def _taken(plan: Plan, candidates: tuple[Candidate, ...], chosen: Candidate) -> 
         tuning=chosen.tuning,
         serving=chosen.serving,
         usd_per_hour=chosen.usd_per_hour,
+        job=chosen.job,
     )
 
 

@@ -8,11 +8,11 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from kairay.memory import missing_facts, parameter_count
-from kairay.plan_candidates import Candidate, Demand, chosen_of, holds, spreads, usd
+from kairay.plan_candidates import Candidate, Demand, cost_words, holds, smallest, spreads, usd
 from kairay.plan_sizes import retirement, vetoes
 from kairay.presets import Preset
 from kairay.quantities import format_bytes
-from kairay.skus import Device, Sku, find_sku, nearest_skus
+from kairay.skus import Device, Sku, SkuKind, find_sku, nearest_skus
 
 if TYPE_CHECKING:
     from kairay.workspace import Workspace
@@ -37,8 +37,6 @@ def general_warnings(workspace: Workspace, preset: Preset) -> Iterator[str]:
     """What to know of this Workspace wherever it runs."""
     if missing := missing_facts(preset.model):
         yield f"memory is estimated without {' and '.join(missing)}, which the preset does not know"
-    if workspace.resource.spot:
-        yield "resource.spot: the prices shown are of ordinary machines; spot ones cost less"
     if workspace.resource.count not in (None, 1):
         yield f"resource.count {workspace.resource.count} is not used: the plan works out how many it takes"
     if workspace.resource.partition is not None:
@@ -52,29 +50,45 @@ def general_warnings(workspace: Workspace, preset: Preset) -> Iterator[str]:
         )
 
 
-def unknown_size(name: str, open_choice: tuple[Candidate, ...], skus: Mapping[str, Sku], now: date) -> str:
+def unknown_size(name: str, open_choice: tuple[Candidate, ...], now: date) -> str:
     """The problem of a size that is in no table."""
-    near = nearest_skus(name, skus, now)
+    near = nearest_skus(name, {candidate.sku.name: candidate.sku for candidate in open_choice}, now)
     hint = f"; did you mean {' or '.join(near)}?" if near else _advice(open_choice)
     return f"resource.instanceType {name} is not a known size{hint}"
 
 
-def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...]) -> str:
-    """The problem of work that is too big, or too dear, for every size."""
-    large_enough = [
-        candidate for candidate in open_choice if holds(candidate) and candidate.usd_per_hour is not None
-    ]
-    if demand.max_usd_per_hour is None or not large_enough:
-        return f"no known size fits {demand.preset.name}; take a smaller preset"
-    cheapest = large_enough[0]
-    return (
-        f"no size that fits {demand.preset.name} is within resource.maxHourlyCostUSD"
-        f" {demand.max_usd_per_hour:g}; raise it to {cheapest.usd_per_hour:g} for {cheapest.sku.name},"
-        " or take a smaller preset"
-    )
+def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...], wider: tuple[Candidate, ...]) -> str:
+    """The problem of work that is too big, or too dear, for every size; `wider`: sizes that could be had too."""
+    name, limit = demand.preset.name, demand.max_usd_per_hour
+    if best := smallest(wider):
+        there = ", ".join(candidate.sku.name for candidate in open_choice[:3])
+        return (
+            f"no machine that is there ({there}) holds {name}: {open_choice[0].reason};"
+            f" the smallest size that works is {best.sku.name}{_price(best)}"
+        )
+    prices = {
+        candidate.sku.name: candidate.usd_per_hour
+        for candidate in wider
+        if holds(candidate) and candidate.usd_per_hour is not None
+    }
+    if limit is not None and prices and min(prices.values()) > limit:
+        cheapest = min(prices, key=lambda sku: (prices[sku], sku))
+        return (
+            f"no size that fits {name} is within resource.maxHourlyCostUSD {limit:g};"
+            f" raise it to {prices[cheapest]:g} for {cheapest}, or take a smaller preset"
+        )
+    if demand.quota is not None and prices:
+        wanted = next(candidate for candidate in wider if candidate.sku.name in prices)
+        return (
+            f"no size that fits {name} is within the quota ({wanted.sku.name}: {wanted.reason});"
+            " ask Azure for more, or take a smaller preset"
+        )
+    return f"no known size fits {name}; take a smaller preset"
 
 
-def cannot_be_had(asked: Sku, open_choice: tuple[Candidate, ...], now: date) -> str:
+def cannot_be_had(
+    asked: Sku, open_choice: tuple[Candidate, ...], wider: tuple[Candidate, ...], now: date
+) -> str:
     """The problem of a size that was asked for and is retired, ruled out, too small or too dear."""
     if asked.retired(now):
         others = [reason for reason in vetoes(asked, today=now, asked_for=True) if "retired" not in reason]
@@ -83,15 +97,18 @@ def cannot_be_had(asked: Sku, open_choice: tuple[Candidate, ...], now: date) -> 
     else:
         own = next(candidate for candidate in open_choice if candidate.sku.name == asked.name)
         fault = f"cannot be used: {own.reason}"
-    return f"{asked.name} ({asked.hardware}) {fault}{_advice(open_choice)}"
+    return f"{asked.name} ({asked.hardware}) {fault}{_advice(wider)}"
 
 
 def _advice(candidates: tuple[Candidate, ...]) -> str:
-    best = chosen_of(candidates)
+    best = smallest(candidates)
     if best is None:
         return "; no other known size fits either"
-    price = "" if best.usd_per_hour is None else f" ({usd(best.usd_per_hour)} per hour)"
-    return f"; set resource.instanceType to {best.sku.name}{price} or leave it out"
+    return f"; set resource.instanceType to {best.sku.name}{_price(best)} or leave it out"
+
+
+def _price(candidate: Candidate) -> str:
+    return "" if candidate.usd_per_hour is None else f" ({usd(candidate.usd_per_hour)} per hour)"
 
 
 def replacements(asked: Sku, open_choice: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
@@ -99,9 +116,10 @@ def replacements(asked: Sku, open_choice: tuple[Candidate, ...]) -> tuple[Candid
 
     The class of a size: as many GPUs, each of its memory or less than twice that.
     """
-    fitting = [candidate for candidate in open_choice if candidate.fits and not spreads(candidate)]
     kept: dict[str, Candidate] = {}
-    for candidate in (candidate for candidate in fitting if candidate.usd_per_hour is not None):
+    for candidate in sorted(open_choice, key=lambda each: (each.usd_per_hour or 0.0, each.sku.name)):
+        if not candidate.fits or spreads(candidate) or candidate.usd_per_hour is None:
+            continue
         sku = candidate.sku
         alike = sku.gpus == asked.gpus and asked.bytes_per_gpu <= sku.bytes_per_gpu < 2 * asked.bytes_per_gpu
         named = sku.name in asked.replacements[:1]
@@ -122,20 +140,40 @@ def _merits(candidate: Candidate, asked: Sku, *, alike: bool, named: bool) -> st
     return "; ".join(words for words, true in (*merits, ("Microsoft's recommendation", named)) if true)
 
 
-def choice_warnings(chosen: Candidate, cheapest: Candidate | None, now: date) -> Iterator[str]:
+def choice_warnings(
+    demand: Demand, chosen: Candidate, cheapest: Candidate | None, now: date
+) -> Iterator[str]:
     """What to know of the size that was chosen."""
-    sku, price = chosen.sku, chosen.usd_per_hour
+    sku = chosen.sku
     if sku.retired_on is not None and not sku.retired(now):
         yield f"{sku.name} will be retired by Azure {retirement(sku)}"
     if sku.share is not None:
         yield f"{sku.name} is {sku.share} of a GPU: its speed depends on its neighbours"
-    if price is None:
+    if sku.note is not None:
+        yield f"{sku.name}: {sku.note}"
+    if chosen.usd_per_hour is None:
         yield f"the price of {sku.name} is not known"
-    elif cheapest is not None and cheapest.usd_per_hour is not None and cheapest.usd_per_hour < price:
-        less = usd(cheapest.usd_per_hour)
-        yield f"{cheapest.sku.name} fits too, at {less} instead of {usd(price)} per hour"
+    elif demand.spot and not chosen.spot:
+        yield (
+            f"resource.spot: the price of {sku.name} as a spot machine is not known; shown is that of an ordinary"
+            " one, which is more (`kairay prices refresh`)"
+        )
+    if cheapest is not None:
+        yield from _cheaper(chosen, cheapest)
     if chosen.gpus < (owned := chosen.nodes * sku.gpus):
         yield f"{chosen.gpus} of the {owned} GPUs are used"
+    if (
+        demand.quota is not None
+        and sku.kind is SkuKind.AZURE
+        and not demand.quota.known(sku, spot=demand.spot)
+    ):
+        yield f"the quota for {chosen.nodes * sku.cores} cores of {sku.name} is not known"
+
+
+def _cheaper(chosen: Candidate, cheapest: Candidate) -> Iterator[str]:
+    price, least = chosen.cost, cheapest.cost
+    if price is not None and least is not None and least < price:
+        yield f"{cheapest.sku.name} fits too, at {usd(least)} instead of {usd(price)} {cost_words(chosen)}"
 
 
 def local_warnings(

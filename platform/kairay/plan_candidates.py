@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from kairay.memory import MemoryUse
+from kairay.plan_job import JobCost, TrainingData, estimate_job
+from kairay.plan_quota import Quota
 from kairay.plan_serving import ReplicaBounds, ServingShape, shape_serving
 from kairay.plan_sizes import vetoes
 from kairay.plan_tuning import TuningShape, shape_tuning
@@ -28,6 +30,11 @@ class Demand:
     bounds: ReplicaBounds | None
     """None: nothing is served."""
     max_usd_per_hour: float | None
+    spot: bool = False
+    data: TrainingData | None = None
+    """None: how much there is to learn from is not known."""
+    quota: Quota | None = None
+    """None: nobody has asked Azure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,12 @@ class Candidate:
     gpus: int = 0
     """GPUs used on them."""
     usd_per_hour: float | None = None
-    """Of all its machines; None when the price is not known, or when it is one's own machine."""
+    """Of all its machines, at the spot price where spot was asked for and is known; None when the price is not
+    known, or when it is one's own machine."""
+    spot: bool = False
+    """The price is that of spot machines."""
+    job: JobCost | None = None
+    """Of tuning; None where nothing is tuned, or where the GPU's rate is not known."""
     tuning: TuningShape | None = None
     serving: ServingShape | None = None
 
@@ -55,6 +67,13 @@ class Candidate:
         uses = [shape.memory for shape in (self.tuning, self.serving) if shape is not None]
         return min(uses, key=lambda use: use.headroom, default=None)
 
+    @property
+    def cost(self) -> float | None:
+        """What sizes are compared by: of tuning the job's cost, of serving the price per hour."""
+        if self.tuning is None:
+            return self.usd_per_hour
+        return None if self.job is None else self.job.rank
+
 
 def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> Candidate:
     """Shape the work for one size; the reason is set only where the size loses."""
@@ -62,36 +81,44 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
         return Candidate(sku=sku, fits=False, reason=out[0], usd_per_hour=sku.usd_per_hour)
     if sku.device is Device.CUDA and not (sku.gpus and sku.bytes_per_gpu):
         return Candidate(sku=sku, fits=False, reason="its GPU's memory is not known")
+    if sku.vendor not in (None, "nvidia"):
+        return Candidate(sku=sku, fits=False, reason=f"{sku.gpu}; the images are built for CUDA")
     model, tuning, serving = demand.preset.model, None, None
     if demand.tuning is not None:
         tuning = shape_tuning(model, demand.tuning, sku, method=demand.method, workers=demand.workers)
     if demand.bounds is not None:
         serving = shape_serving(model, sku, demand.bounds)
     nodes = max(shape.nodes for shape in (tuning, serving) if shape is not None)
+    spot = demand.spot and sku.spot_usd_per_hour is not None
+    price = sku.spot_usd_per_hour if spot else sku.usd_per_hour
     weighed = Candidate(
         sku=sku,
         fits=True,
         reason="",
         nodes=nodes,
         gpus=_gpus(tuning, serving),
-        usd_per_hour=None if sku.usd_per_hour is None else round(nodes * sku.usd_per_hour, 4),
+        usd_per_hour=None if price is None else round(nodes * price, 4),
+        spot=spot,
+        job=None if tuning is None else _job(demand, sku, tuning, price),
         tuning=tuning,
         serving=serving,
     )
-    fault = _shortfall(weighed) or _over_budget(weighed, demand.max_usd_per_hour)
-    return replace(weighed, fits=False, reason=fault) if fault else weighed
+    fault = (
+        _shortfall(weighed) or _over_budget(weighed, demand.max_usd_per_hour) or _over_quota(weighed, demand)
+    )
+    return replace(weighed, fits=False, reason=fault, job=None) if fault else weighed
 
 
 def choose(candidates: Iterable[Candidate], *, asked_for: Sku | None) -> tuple[Candidate, ...]:
-    """Mark the size that was asked for, or else the cheapest that fits, and say why the others lost; by
-    price.
+    """Mark the size that was asked for, or else the cheapest that fits, and say why the others lost; those that
+    fit by cost, then the others by price.
 
     A replica spread over several machines is slow and falls with each of them, so one machine is preferred at
-    any price; a size without a public price is taken only when nothing else fits. Equal prices: fewer
-    machines, then by name.
+    any price; a size without a public price is taken only when nothing else fits. Equal cost: the lower price,
+    fewer machines, then by name.
     """
     ordered = sorted(candidates, key=_order)
-    fitting = sorted((candidate for candidate in ordered if candidate.fits), key=spreads)
+    fitting = [candidate for candidate in ordered if candidate.fits]
     if asked_for is not None:
         fitting = [candidate for candidate in fitting if candidate.sku.name == asked_for.name]
     best = fitting[0] if fitting else None
@@ -106,6 +133,16 @@ def chosen_of(candidates: tuple[Candidate, ...]) -> Candidate | None:
 def not_taken(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """The same without the tick, for a plan that cannot run."""
     return tuple(replace(candidate, chosen=False) for candidate in candidates)
+
+
+def smallest(candidates: Iterable[Candidate]) -> Candidate | None:
+    """Of those that fit the one with the least GPU memory paid for, one machine before several; then by price."""
+
+    def size(candidate: Candidate) -> tuple[bool, int, float, str]:
+        memory = candidate.nodes * candidate.sku.gpus * candidate.sku.bytes_per_gpu
+        return spreads(candidate), memory, candidate.usd_per_hour or float("inf"), candidate.sku.name
+
+    return min((candidate for candidate in candidates if candidate.fits), key=size, default=None)
 
 
 def holds(candidate: Candidate) -> bool:
@@ -123,9 +160,26 @@ def usd(amount: float) -> str:
     return f"${amount:,.2f}"
 
 
-def _order(candidate: Candidate) -> tuple[bool, float, int, str]:
+def cost_words(candidate: Candidate) -> str:
+    """What `cost` is of: `per hour`, `for the job` or `per million tokens`."""
+    if candidate.tuning is None or candidate.job is None:
+        return "per hour"
+    return "per million tokens" if candidate.job.hours is None else "for the job"
+
+
+def _order(candidate: Candidate) -> tuple[bool, bool, bool, float, bool, float, int, str]:
+    cost = candidate.cost if candidate.fits else None
     price = candidate.usd_per_hour
-    return price is None, price or 0.0, candidate.nodes, candidate.sku.name
+    return (
+        not candidate.fits,
+        spreads(candidate),
+        cost is None,
+        cost or 0.0,
+        price is None,
+        price or 0.0,
+        candidate.nodes,
+        candidate.sku.name,
+    )
 
 
 def _judge(candidate: Candidate, best: Candidate | None, asked_for: Sku | None) -> Candidate:
@@ -140,10 +194,23 @@ def _judge(candidate: Candidate, best: Candidate | None, asked_for: Sku | None) 
         return replace(candidate, reason=f"fits over {candidate.nodes} machines; one is preferred")
     if candidate.usd_per_hour is None or best.usd_per_hour is None:
         return replace(candidate, reason="fits; no public price")
-    if candidate.usd_per_hour == best.usd_per_hour:
-        return replace(candidate, reason="fits at the same price")
-    more = candidate.usd_per_hour / best.usd_per_hour
-    return replace(candidate, reason=f"fits; {more:.1f} × the price")
+    return replace(candidate, reason=_dearer(candidate, best))
+
+
+def _dearer(candidate: Candidate, best: Candidate) -> str:
+    """How much more it costs than the chosen one, at prices that are known."""
+    mine, least, word = candidate.cost, best.cost, "price" if candidate.tuning is None else "cost"
+    if not mine or not least:
+        mine, least, word = candidate.usd_per_hour, best.usd_per_hour, "price"
+    if not mine or not least or f"{mine / least:.2f}" == "1.00":
+        return f"fits at the same {word}"
+    more = mine / least
+    return f"fits; {more:.1f} × the {word}" if more >= 1.05 else f"fits; {more:.2f} × the {word}"
+
+
+def _job(demand: Demand, sku: Sku, shape: TuningShape, price: float | None) -> JobCost | None:
+    hourly = None if price is None else price * shape.nodes
+    return estimate_job(demand.preset.model, shape, sku, usd_per_hour=hourly, data=demand.data)
 
 
 def _gpus(tuning: TuningShape | None, serving: ServingShape | None) -> int:
@@ -165,7 +232,8 @@ def _shortfall(candidate: Candidate) -> str:
             have = f"{sku.gpus} GPUs" if sku.device is Device.CUDA else f"{sku.cores} cores"
             return f"tuning.workers asks for {tuning.workers}, there are {have}"
     if serving is not None and not serving.memory.fits:
-        return _too_small("serving", serving.memory, sku)
+        several = f" even over {serving.nodes} machines" if spreads(candidate) else ""
+        return _too_small(f"serving{several}", serving.memory, sku)
     return ""
 
 
@@ -185,3 +253,10 @@ def _over_budget(candidate: Candidate, most: float | None) -> str:
     if candidate.usd_per_hour > most:
         return f"{usd(candidate.usd_per_hour)} per hour is over resource.maxHourlyCostUSD {most:g}"
     return ""
+
+
+def _over_quota(candidate: Candidate, demand: Demand) -> str:
+    sku = candidate.sku
+    if demand.quota is None or sku.kind is not SkuKind.AZURE:
+        return ""
+    return demand.quota.shortfall(sku, candidate.nodes, spot=demand.spot)

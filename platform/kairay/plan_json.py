@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kairay.plan_candidates import Candidate
 
 # Of a candidate that lost only what says why; the shapes of the chosen one stand in the plan itself.
-_SHAPES = frozenset({"sku", "tuning", "serving"})
+_SHAPES = frozenset({"sku", "tuning", "serving", "spot", "job"})
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
@@ -37,6 +37,9 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "instanceType": sku.name,
         "hardware": sku.hardware,
         "gpusPerNode": sku.gpus,
+        "cores": sku.cores,
+        "quotaFamily": sku.quota_family,
+        "spotUsdPerHour": sku.spot_usd_per_hour,
         "priceRegion": sku.price_region,
         "priceAsOf": sku.price_as_of,
     }
@@ -45,6 +48,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         for field in fields(candidate)
         if field.name not in _SHAPES
     }
+    answer["job"] = _plain(candidate.job)
     answer["memory"] = _plain(candidate.memory)
     return answer
 

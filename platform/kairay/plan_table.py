@@ -7,36 +7,28 @@ from collections.abc import Iterator, Sequence
 
 from kairay.memory import GIB, MemoryUse
 from kairay.plan import Plan, PlanTarget, Work
+from kairay.plan_bars import explain_memory, memory_terms, term_word
 from kairay.plan_candidates import Candidate, usd
+from kairay.plan_job import JobCost, TrainingData, assumptions
+from kairay.plan_rows import aligned, candidate_rows
 from kairay.plan_serving import ServingShape
 from kairay.plan_tuning import TuningShape
 from kairay.skus import Device, SkuKind
 
 WIDTH = 110
-_ROWS = 8
-_FITTING_ROWS = 5
-_PARTS = (
-    "weights",
-    "KV cache",
-    "activations",
-    "logits",
-    "adapter",
-    "optimiser",
-    "overhead",
-    "head-room",
-    "of",
-)
 
 
-def render_plan(plan: Plan) -> str:
-    """The whole plan: what was chosen and its memory, what else was weighed, prices, warnings and
-    problems."""
+def render_plan(plan: Plan, *, wide: bool = False, explain: bool = False) -> str:
+    """The whole plan: what was chosen and its memory, what else was weighed, prices, warnings and problems.
+
+    `wide`: every size with every column, as wide as that takes; `explain`: a bar for each term of the memory.
+    """
     blocks = [
         _header(plan),
         _choice(plan),
-        _memory(plan),
+        _explained(plan) if explain else _memory(plan),
         _replacements(plan),
-        _candidates(plan),
+        candidate_rows(plan, width=None if wide else WIDTH),
         _remarks("warning", plan.warnings),
         _remarks("problem", plan.problems),
     ]
@@ -63,6 +55,14 @@ def _choice(plan: Plan) -> Iterator[str]:
         yield from _wrapped("tuning", _tuning(plan.tuning))
     if plan.serving is not None:
         yield from _wrapped("serving", _serving(plan.serving))
+    if plan.job is not None:
+        yield from _wrapped("cost", _job(plan.job, plan.data))
+        assert plan.tuning is not None
+        starts = plan.job.hours is not None and sku.kind is not SkuKind.LOCAL
+        basis = assumptions(plan.tuning.method, starts=starts)
+        yield from _wrapped("", f"an estimate: {basis}")
+    if sku.kind is SkuKind.AZURE and plan.target is PlanTarget.CLUSTER:
+        yield from _wrapped("quota", _quota(chosen))
 
 
 def _tuning(shape: TuningShape) -> str:
@@ -89,17 +89,50 @@ def _serving(shape: ServingShape) -> str:
     )
 
 
+def _job(job: JobCost, data: TrainingData | None) -> str:
+    speed = f"{job.tokens_per_second:,.0f} tokens a second"
+    if data is None or job.hours is None:
+        money = (
+            ""
+            if job.usd_per_million_tokens is None
+            else f"about {usd(job.usd_per_million_tokens)} per million tokens; "
+        )
+        return f"{money}{speed}; --data FILE says what the job {'costs' if money else 'takes'}"
+    money = "" if job.usd is None else f"about {usd(job.usd)}, "
+    lost = "" if job.preemption_usd is None else f"; a preemption costs {usd(job.preemption_usd)} at most"
+    epochs = "one epoch" if data.epochs == 1 else f"{data.epochs:g} epochs"
+    return f"{money}{_time(job.hours)} for {epochs} of {data.tokens:,} tokens ({data.basis}), {speed}{lost}"
+
+
+def _time(hours: float) -> str:
+    return f"{60 * hours:.0f} minutes" if hours < 1 else f"{hours:,.1f} hours"
+
+
+def _quota(chosen: Candidate) -> str:
+    sku = chosen.sku
+    family = f" of {sku.quota_family}" if sku.quota_family else ""
+    region = f" -l {sku.price_region}" if sku.price_region else ""
+    return (
+        f"{chosen.nodes * sku.cores} cores{family} must be free (az vm list-usage{region}; --quota checks it)"
+    )
+
+
+def _explained(plan: Plan) -> Iterator[str]:
+    best = plan.chosen or next(iter(plan.replacements), None)
+    if best is not None:
+        yield from explain_memory(best)
+
+
 def _memory(plan: Plan) -> Iterator[str]:
     best = plan.chosen or next(iter(plan.replacements), None)
     if best is None:
         return
     per = "the machine" if best.sku.device is Device.CPU else "one GPU"
     yield f"memory of {per} in GiB{'' if plan.chosen is not None else f', with {best.sku.name}'}"
-    rows = [["", *_PARTS]]
-    if best.tuning is not None:
-        rows.append(["  tuning", *_parts(best.tuning.memory)])
-    if best.serving is not None:
-        rows.append(["  serving", *_parts(best.serving.memory)])
+    shapes = [("  tuning", best.tuning), ("  serving", best.serving)]
+    uses = [(label, shape.memory) for label, shape in shapes if shape is not None]
+    words = [term_word(name) for name in memory_terms(uses[0][1])]
+    rows = [["", *words, "head-room", "of"], *([label, *_parts(use)] for label, use in uses)]
     used = [column for column in range(len(rows[0])) if any(row[column] != "" for row in rows[1:])]
     widths = {column: max(len(row[column]) for row in rows) for column in used}
     for row in rows:
@@ -108,16 +141,7 @@ def _memory(plan: Plan) -> Iterator[str]:
 
 
 def _parts(use: MemoryUse) -> list[str]:
-    parts = (
-        use.weights,
-        use.kv_cache,
-        use.activations,
-        use.logits,
-        use.adapter,
-        use.optimizer,
-        use.overhead,
-    )
-    cells = ["" if part == 0 else f"{part / GIB:.2f}" for part in parts]
+    cells = ["" if part == 0 else f"{part / GIB:.2f}" for part in memory_terms(use).values()]
     return [*cells, f"{use.headroom / GIB:.2f}", f"{use.capacity / GIB:.1f}"]
 
 
@@ -125,68 +149,12 @@ def _replacements(plan: Plan) -> Iterator[str]:
     if plan.replacements:
         yield f"instead of {plan.asked_for}:"
         rows = [(c.sku.name, c.sku.hardware, _price(c), c.reason) for c in plan.replacements]
-        yield from _columns(rows, indent="  ")
-
-
-def _candidates(plan: Plan) -> Iterator[str]:
-    if not plan.candidates:
-        return
-    shown = _shown(plan)
-    rows = [("", "size", "hardware", "nodes", "$/hour", "why")]
-    rows += [
-        (
-            "✓" if candidate.chosen else "",
-            candidate.sku.name,
-            candidate.sku.hardware,
-            str(candidate.nodes or ""),
-            "" if candidate.usd_per_hour is None else f"{candidate.usd_per_hour:.2f}",
-            candidate.reason,
-        )
-        for candidate in shown
-    ]
-    yield from _columns(rows, right=(3, 4))
-    if rest := [candidate for candidate in plan.candidates if candidate not in shown]:
-        fitting = sum(candidate.fits for candidate in rest)
-        yield f"   and {len(rest)} more: {fitting} fit, {len(rest) - fitting} do not"
-    dated = sorted({c.sku.price_as_of for c in shown if c.sku.price_as_of})
-    regions = sorted({c.sku.price_region for c in shown if c.sku.price_region})
-    if dated:
-        yield f"   prices: pay as you go in US dollars, {', '.join(regions)}, as of {dated[-1]}"
-
-
-def _shown(plan: Plan) -> list[Candidate]:
-    """The size that was asked for or chosen, the cheapest that fit, the cheapest that do not, and this
-    machine."""
-    asked = (plan.asked_for or "").casefold()
-    first = [
-        c
-        for c in plan.candidates
-        if c.chosen or c.sku.name.casefold() == asked or c.sku.kind is SkuKind.LOCAL
-    ]
-    others = [c for c in plan.candidates if c not in first]
-    fitting = [c for c in others if c.fits][:_FITTING_ROWS]
-    losing = [c for c in others if not c.fits and not c.sku.retired_on][
-        : max(0, _ROWS - len(first) - len(fitting))
-    ]
-    kept = [*first, *fitting, *losing]
-    return [candidate for candidate in plan.candidates if candidate in kept]
+        yield from aligned(rows, width=WIDTH, indent="  ")
 
 
 def _remarks(word: str, sentences: Sequence[str]) -> Iterator[str]:
     for sentence in sentences:
         yield from _wrapped(word, sentence)
-
-
-def _columns(rows: Sequence[Sequence[str]], *, indent: str = "", right: Sequence[int] = ()) -> Iterator[str]:
-    """Aligned columns; the last one is wrapped into what is left of the line."""
-    last = len(rows[0]) - 1
-    widths = [max(len(row[column]) for row in rows) for column in range(last)]
-    margin = len(indent) + sum(widths) + 2 * last
-    for row in rows:
-        cells = [row[c].rjust(widths[c]) if c in right else row[c].ljust(widths[c]) for c in range(last)]
-        text = textwrap.wrap(row[last], max(16, WIDTH - margin)) or [""]
-        yield (indent + "  ".join([*cells, text[0]])).rstrip()
-        yield from (" " * margin + line for line in text[1:])
 
 
 def _wrapped(label: str, text: str) -> list[str]:
@@ -199,7 +167,11 @@ def _labelled(label: str, text: str) -> str:
 
 
 def _price(candidate: Candidate) -> str:
-    return "price not known" if candidate.usd_per_hour is None else f"{usd(candidate.usd_per_hour)} per hour"
+    return (
+        "price not known"
+        if candidate.usd_per_hour is None
+        else f"{usd(candidate.usd_per_hour)} per hour{' (spot)' if candidate.spot else ''}"
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,10 +1,9 @@
-"""Machine sizes as frozen values: Azure's GPU sizes from `presets/skus/azure.csv`, and this machine as one
-more.
+"""Machine sizes as frozen values: the GPU sizes of `presets/skus/*.csv`, and this machine as one more.
 
-The table is shipped because Azure's own list is not reliable for GPUs (missing for some sizes, 1 for shares
+The tables are shipped because Azure's own list is not reliable for GPUs (missing for some sizes, 1 for shares
 of a GPU) and a price is not availability (retired sizes are still priced). Sizes of memory are the advertised
 ones read as GiB; what a driver keeps back is covered by the share of memory that a plan may use
-(`memory.UTILISATION`).
+(`memory.UTILISATION`). `prices` puts other prices in; a node that no table knows says itself what it is.
 """
 
 from __future__ import annotations
@@ -22,12 +21,14 @@ from kairay.machine import MachineProbe, ProbedGpu, probe_machine
 from kairay.resources import data_dir
 
 __all__ = [
+    "CLOUDS",
     "Device",
     "MachineProbe",
     "ProbedGpu",
     "Sku",
     "SkuKind",
     "SkuStatus",
+    "allocatable",
     "find_sku",
     "load_skus",
     "local_machine",
@@ -41,6 +42,7 @@ LOWEST_BF16_CAPABILITY = (8, 0)
 """Ampere brought bfloat16 units; a T4 computes in float16."""
 
 _GIB = 2**30
+_KEPT_MEMORY = 5 * _GIB // 2
 # KAITO and the price list call this size by a name of their own.
 _OTHER_NAMES = {"Standard_ND96asr_A100_v4": "Standard_ND96asr_v4"}
 
@@ -49,9 +51,16 @@ class SkuKind(StrEnum):
     """Whose machine it is."""
 
     AZURE = "azure"
+    AWS = "aws"
+    AZURE_LOCAL = "azure-local"
+    """AKS on machines of one's own (Arc)."""
     LOCAL = "local"
     NODE = "node"
     """A node that says itself what GPUs it has."""
+
+
+CLOUDS = (SkuKind.AZURE, SkuKind.AWS, SkuKind.AZURE_LOCAL)
+"""Those with a table of sizes; a plan compares the sizes of one of them."""
 
 
 class Device(StrEnum):
@@ -102,6 +111,8 @@ class Sku:
     """Microsoft's recommendation first."""
     usd_per_hour: float | None = None
     """Pay as you go, Linux."""
+    spot_usd_per_hour: float | None = None
+    """As a spot machine; only from a price file, as it changes by the day."""
     price_region: str | None = None
     price_as_of: str | None = None
     quota_family: str | None = None
@@ -109,15 +120,32 @@ class Sku:
     systems: tuple[str, ...] = ()
     """Node images that AKS offers for it; the first is the usual one."""
     nvme: str | None = None
-    """Local NVMe disks, such as `8x3.5TiB`."""
+    """Local NVMe disks, such as `8x3.5TiB`; `yes` where their size is not known."""
     rdma: str | None = None
-    """InfiniBand between machines, such as `400Gb/s x8`; `yes` where the speed is not known."""
+    """InfiniBand (EFA on AWS) between machines, such as `400Gb/s x8`; `yes` where the speed is not known."""
+    note: str | None = None
+    """What a person should know before taking it."""
     without_gpu: Sku | None = None
     """This machine, when it has GPUs: its processor alone."""
 
     def retired(self, today: date) -> bool:
         """No machine of this size can be had any more."""
         return self.retired_on is not None and self.retired_on <= today.isoformat()
+
+    @property
+    def amd(self) -> bool:
+        """Its GPUs are AMD's: resource amd.com/gpu, and ROCm images."""
+        return self.vendor == "amd"
+
+    @property
+    def arm64(self) -> bool:
+        """Its processor needs arm64 images."""
+        return self.architecture == "arm64"
+
+    @property
+    def fractional(self) -> bool:
+        """Its GPU is a part of one: no tensor split, no NVLink."""
+        return self.share is not None
 
     @property
     def hardware(self) -> str:
@@ -128,6 +156,17 @@ class Sku:
         if self.share is not None:
             return f"{'a share' if self.share == 'unknown' else self.share} × {self.gpu}{size}"
         return f"{self.gpus or '?'} × {self.gpu}{size}"
+
+
+def allocatable(sku: Sku) -> tuple[int, int]:
+    """Cores and bytes of memory that pods may ask of a node of this size; 0 bytes where they are not known.
+
+    A pod of nominal size never schedules: the kubelet and the system keep some. AKS: under one core up to 64,
+    and 20 MiB for each of 110 pods, 50 MiB, and 100 MiB before pods are put out, 2.3 GiB in all ("Node resource
+    reservations" of its docs). Kept back here: one core, and a tenth of the memory or 2.5 GiB, what is more.
+    """
+    kept = max(sku.ram_bytes // 10, _KEPT_MEMORY)
+    return max(1, sku.cores - 1), max(0, sku.ram_bytes - kept)
 
 
 def find_sku(name: str, skus: Mapping[str, Sku]) -> Sku | None:
@@ -148,9 +187,11 @@ def nearest_skus(name: str, skus: Mapping[str, Sku], today: date) -> list[str]:
 
 @cache
 def load_skus() -> Mapping[str, Sku]:
-    """Azure's GPU sizes by name, in the order of names, the retired ones included."""
-    with (data_dir("presets") / "skus" / "azure.csv").open(encoding="utf-8", newline="") as lines:
-        skus = [_parse(row) for row in csv.DictReader(lines, strict=True)]
+    """Every size of every table by name, in the order of names, the retired ones included."""
+    folder, skus = data_dir("presets") / "skus", []
+    for cloud in CLOUDS:
+        with (folder / f"{cloud}.csv").open(encoding="utf-8", newline="") as lines:
+            skus += [_parse(row) for row in csv.DictReader(lines, strict=True)]
     return MappingProxyType({sku.name: sku for sku in sorted(skus, key=lambda sku: sku.name)})
 
 
@@ -186,7 +227,7 @@ def _parse(row: Mapping[str, str]) -> Sku:
     capability = _capability(row["compute_capability"])
     return Sku(
         name=row["name"],
-        kind=SkuKind.AZURE,
+        kind=SkuKind(row["provider"]),
         device=Device.CUDA,
         vendor=row["vendor"],
         gpu=row["gpu"],
@@ -208,6 +249,7 @@ def _parse(row: Mapping[str, str]) -> Sku:
         systems=tuple(name for name in row["systems"].split(";") if name),
         nvme=row["nvme"] or None,
         rdma=row["rdma"] or None,
+        note=row["note"] or None,
     )
 
 

@@ -61,7 +61,14 @@ def put(path: str, value: Any) -> Change:
 
 
 unknown_preset = put("inference.preset.name", "phi-33")
+unknown_size = put("resource.instanceType", "Standard_invalid")
 NO_SOURCE = put("inference.adapters.0.source.image", None)
+
+
+def too_large(manifest: Manifest) -> None:
+    """A preset whose weights no eight machines of the size hold."""
+    manifest["inference"]["preset"]["name"] = "deepseek-v3-0324"
+    manifest["resource"]["instanceType"] = "Standard_NC4as_T4_v3"
 
 
 def refusal(server: BareApiServer, manifest: Manifest, before: Manifest | None = None) -> str:

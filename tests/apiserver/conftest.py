@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from admission import inference, refusal, unknown_preset
+from admission import inference, refusal, too_large, unknown_preset, unknown_size
 from bare import BareApiServer, NotBuiltError, bare_api_server, eventually
 from kairay.crd.install import text_of
 
@@ -29,8 +29,14 @@ def server(api_server: BareApiServer) -> BareApiServer:
     api.apply_all(text_of("kuberay/install/crd.yaml"))
     api_server.wait_for_crds()
     api.apply_all(text_of("kuberay/install/policies.yaml"))
-    # Policies take effect a moment after they are written.
-    eventually(
-        "the policies are enforced", lambda: "no preset" in refusal(api_server, inference(unknown_preset))
-    )
+    # Policies take effect a moment after they are written, each of those with a table for itself.
+    for broken, words in (
+        (unknown_preset, "no preset"),
+        (unknown_size, "no machine size"),
+        (too_large, "weights"),
+    ):
+        eventually(
+            "the policies are enforced",
+            lambda broken=broken, words=words: words in refusal(api_server, inference(broken)),
+        )
     return api_server

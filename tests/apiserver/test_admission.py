@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from admission import NO_SOURCE, changed, inference, put, refusal, tuning, unknown_preset
+from admission import (
+    NO_SOURCE,
+    Change,
+    changed,
+    inference,
+    put,
+    refusal,
+    too_large,
+    tuning,
+    unknown_preset,
+    unknown_size,
+)
 from bare import BareApiServer
 from kairay.crd.rules import RULES
 from onebox.api import Manifest
@@ -27,7 +38,7 @@ VLLM = put("metadata.annotations", {"kaito.sh/runtime": "vllm"})
 TRANSFORMERS = put("metadata.annotations", {"kaito.sh/runtime": "transformers"})
 
 KAITO_CREATE = {
-    "E1": (inference(put("resource.instanceType", "Standard_invalid")), "instanceType"),
+    "E1": (inference(unknown_size), "instanceType"),
     "E2": (inference(unknown_preset), "there is no preset phi-33"),
     "E3": (inference(VLLM), "leave strength out; vLLM has none"),
     "E4": (inference(VLLM, put("inference.adapters.0.strength", None)), ""),
@@ -162,6 +173,35 @@ def test_a_deprecated_preset_is_refused_with_what_has_taken_its_place(server: Ba
 def test_a_retired_size_and_one_that_azure_may_have_are_accepted(server: BareApiServer) -> None:
     for size in ("Standard_NC6s_v3", "standard_nc24ads_a100_v4", "Standard_ND999_future"):
         assert refusal(server, inference(put("resource.instanceType", size))) == ""
+
+
+LARGE = put("inference.preset.name", "deepseek-v3-0324")
+
+
+def test_weights_that_no_eight_machines_of_the_size_hold_are_refused(server: BareApiServer) -> None:
+    said = refusal(server, inference(too_large))
+    assert "the weights of deepseek-v3-0324 are 641 GiB; 8 machines of Standard_NC4as_T4_v3" in said
+    assert "hold 128 GiB; leave it out to have one chosen" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [put("resource.instanceType", "Standard_ND96isr_H200_v5")],
+        [put("resource.instanceType", "Standard_NC96ads_A100_v4")],
+        [put("resource.instanceType", "Standard_ND999_future")],
+        [put("resource.instanceType", None)],
+        [put("resource.instanceType", "Standard_NC4as_T4_v3"), put("inference.config", "loads-in-4-bits")],
+        [
+            put("resource.instanceType", "Standard_NC4as_T4_v3"),
+            put("inference.preset.name", "org/some-model"),
+        ],
+    ],
+)
+def test_all_else_about_memory_is_for_the_controller_to_say(
+    server: BareApiServer, changes: list[Change]
+) -> None:
+    assert refusal(server, inference(LARGE, *changes)) == ""
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kairay.memory import Dtype
 from kairay.plan import Candidate, Engine, Plan, PlanTarget, Work, make_plan
 from kairay.plan_serving import REFERENCE_CONTEXT, ReplicaBounds, shape_serving
 from kairay.presets import Preset, find_preset, load_presets
-from kairay.skus import Device, MachineProbe, ProbedGpu, Sku, load_skus, local_machine
+from kairay.skus import Device, MachineProbe, ProbedGpu, Sku, SkuKind, load_skus, local_machine
 from kairay.workspace import Workspace, parse_documents
 
 TODAY = date(2026, 11, 24)
@@ -74,11 +74,9 @@ def test_a_tuning_workspace_that_is_not_served_has_no_service() -> None:
 
 
 def test_a_size_has_to_hold_the_service_too() -> None:
-    served = planned(tuning("phi-4"))
-    alone = planned(tuning("phi-4", extra="\n  serve: false"))
-    assert alone.usd_per_hour is not None
-    assert served.usd_per_hour is not None
-    assert alone.usd_per_hour < served.usd_per_hour
+    served = planned(tuning("phi-4", instance=A10))
+    alone = planned(tuning("phi-4", instance=A10, extra="\n  serve: false"))
+    assert (chosen(alone).nodes, chosen(served).nodes) == (1, 2)
 
 
 def test_a_size_that_was_asked_for_is_taken_and_a_cheaper_one_is_named() -> None:
@@ -90,8 +88,29 @@ def test_a_size_that_was_asked_for_is_taken_and_a_cheaper_one_is_named() -> None
 def test_a_size_that_is_too_small_says_how_much_is_needed() -> None:
     plan = planned(inference("qwen2.5-coder-32b-instruct", instance="Standard_NV12ads_A10_v5"))
     assert plan.chosen is None
-    assert "cannot be used: serving needs" in plan.problems[0]
+    assert "cannot be used: serving" in plan.problems[0]
     assert "per GPU, 6.7 GiB may be used" in plan.problems[0]
+
+
+def test_where_the_machines_that_are_there_are_too_small_the_smallest_size_that_works_is_named() -> None:
+    there = {T4: load_skus()[T4]}
+    work = tuning("qwen2.5-coder-32b-instruct", extra="\n  serve: false")
+    plan = planned(work, skus=there, advise=dict(load_skus()))
+    assert plan.chosen is None
+    assert (
+        f"no machine that is there ({T4}) holds qwen2.5-coder-32b-instruct: tuning needs" in plan.problems[0]
+    )
+    assert "the smallest size that works is Standard_NC24ads_A100_v4 ($3.67 per hour)" in plan.problems[0]
+    work = tuning("qwen2.5-coder-32b-instruct", instance=T4, extra="\n  serve: false")
+    asked = planned(work, skus=there, advise=dict(load_skus()))
+    assert "set resource.instanceType to Standard_NC24ads_A100_v4 ($3.67 per hour)" in asked.problems[0]
+
+
+def test_advice_is_of_the_cloud_whose_machines_are_there() -> None:
+    there = {"g5.xlarge": load_skus()["g5.xlarge"]}
+    work = tuning("qwen2.5-coder-32b-instruct", extra="\n  serve: false")
+    plan = planned(work, skus=there, advise=dict(load_skus()))
+    assert "the smallest size that works is p4d.24xlarge" in plan.problems[0]
 
 
 def test_an_unknown_size_is_answered_with_the_nearest() -> None:
@@ -368,7 +387,7 @@ def test_the_plan_is_json_with_the_words_of_the_api() -> None:
     assert data["tuning"]["gpusPerWorker"] == 1
     assert data["serving"]["tensorParallel"] == 1
     assert data["tuning"]["memory"]["headroomPercent"] > 0
-    assert len(data["candidates"]) == len(load_skus())
+    assert len(data["candidates"]) == sum(sku.kind is SkuKind.AZURE for sku in load_skus().values())
 
 
 def test_a_template_brings_its_own_container_so_there_is_nothing_to_plan() -> None:
@@ -424,6 +443,7 @@ def planned(
     machine: Sku | None = None,
     target: PlanTarget = PlanTarget.CLUSTER,
     now: date = TODAY,
+    advise: dict[str, Sku] | None = None,
 ) -> Plan:
     spec = workspace.tuning or workspace.inference
     assert spec is not None
@@ -431,7 +451,7 @@ def planned(
         assert spec.preset is not None
         preset = find_preset(spec.preset.name)
     table = load_skus() if skus is None else skus
-    return make_plan(workspace, preset, skus=table, machine=machine, target=target, now=now)
+    return make_plan(workspace, preset, skus=table, machine=machine, target=target, now=now, advise=advise)
 
 
 def chosen(plan: Plan) -> Candidate:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
 from kairay.plan import PlanTarget, make_plan
+from kairay.plan_job import TrainingData
 from kairay.plan_table import WIDTH, render_plan
 from kairay.presets import find_preset, load_presets
-from kairay.skus import MachineProbe, load_skus, local_machine
+from kairay.skus import MachineProbe, Sku, SkuKind, load_skus, local_machine
 from kairay.workspace import parse_documents
 
 GIB = 2**30
@@ -103,23 +106,61 @@ def test_no_line_is_wider_than_a_terminal_and_the_text_is_the_same_again(
         assert not any(line != line.rstrip() for line in text.splitlines())
 
 
+@pytest.mark.parametrize("preset", sorted(load_presets()))
+def test_what_a_job_costs_and_what_fills_the_memory_stay_within_the_terminal_too(preset: str) -> None:
+    data = TrainingData(tokens=123_456_789, epochs=3, basis="bytes and characters ÷ 4")
+    for instance in ("", "Standard_NC144lds_xl_RTXPRO6000BSE_v6"):
+        text = rendered(instance=instance, preset=preset, data=data, explain=True)
+        assert max(map(len, text.splitlines())) <= WIDTH
+        assert not any(line != line.rstrip() for line in text.splitlines())
+
+
+def test_the_terms_of_a_device_add_up_to_it() -> None:
+    tuning, serving = rendered(explain=True).partition("\ntuning on ")[2].split("\nserving on ")
+    for block in (tuning, serving.partition("\n\n")[0]):
+        rows = [line for line in block.splitlines()[1:] if "·" in line or "█" in line]
+        sizes = [float(re.findall(r"\d+\.\d\d", row)[0]) for row in rows]
+        assert len(rows) >= 5
+        assert sum(sizes) == pytest.approx(16, abs=0.05)
+
+
+def test_spot_prices_are_a_column_only_where_they_are_known() -> None:
+    assert "$ spot" not in rendered()
+    t4 = replace(load_skus()["Standard_NC4as_T4_v3"], spot_usd_per_hour=0.0912)
+    text = rendered(skus={t4.name: t4})
+    assert "$ spot" in text
+    assert "0.09" in text
+
+
+def test_wide_has_every_size_and_no_wrapped_line() -> None:
+    text = rendered(wide=True)
+    for sku in load_skus().values():
+        assert (sku.name in text) == (sku.kind is SkuKind.AZURE), sku.name
+    assert "400Gb/s x8" in text
+
+
 def rendered(
     *,
     instance: str = "Standard_NC4as_T4_v3",
     preset: str = "phi-3-mini-128k-instruct",
     target: PlanTarget = PlanTarget.CLUSTER,
+    skus: dict[str, Sku] | None = None,
+    data: TrainingData | None = None,
+    wide: bool = False,
+    explain: bool = False,
 ) -> str:
     (workspace,) = parse_documents(SEED.format(instance=instance, preset=preset), "seed.yaml").workspaces
     machine = local_machine(MachineProbe(cores=2, ram_bytes=16 * GIB, available_bytes=12 * GIB))
     plan = make_plan(
         workspace,
         find_preset(preset),
-        skus=load_skus(),
+        skus=skus or load_skus(),
         machine=machine,
         target=target,
         now=date(2026, 11, 24),
+        data=data,
     )
-    return render_plan(plan)
+    return render_plan(plan, wide=wide, explain=explain)
 
 
 def without_tuning(text: str) -> str:

@@ -7,7 +7,17 @@ from datetime import date
 import pytest
 
 from kairay.machine import MachineProbe, ProbedGpu, parse_gpus, probe_machine
-from kairay.skus import Device, SkuKind, SkuStatus, find_sku, load_skus, local_machine, nearest_skus
+from kairay.skus import (
+    CLOUDS,
+    Device,
+    SkuKind,
+    SkuStatus,
+    allocatable,
+    find_sku,
+    load_skus,
+    local_machine,
+    nearest_skus,
+)
 
 TODAY = date(2026, 11, 24)
 GIB = 2**30
@@ -21,7 +31,7 @@ def test_every_size_that_can_be_had_says_what_it_is() -> None:
         assert sku.gpus > 0, sku.name
         assert sku.cores > 0, sku.name
         assert sku.bytes_per_gpu > 0 or sku.share == "unknown", sku.name
-        assert sku.vendor in {"nvidia", "amd"}, sku.name
+        assert sku.vendor in {"nvidia", "amd", "aws"}, sku.name
         assert (sku.usd_per_hour is None) == (sku.price_as_of is None), sku.name
 
 
@@ -29,7 +39,7 @@ def test_the_quota_of_a_size_is_azures_name_for_it_and_absent_where_nobody_says_
     skus = load_skus()
     assert skus["Standard_NC24ads_A100_v4"].quota_family == "StandardNCADSA100v4Family"
     assert skus["Standard_NC24lds_xl_RTXPRO6000BSE_v6"].quota_family is None
-    for sku in skus.values():
+    for sku in (sku for sku in skus.values() if sku.kind is SkuKind.AZURE):
         gone = sku.retired(TODAY) or sku.status is SkuStatus.UNLISTED
         assert gone or sku.quota_family or "lds_" in sku.name, sku.name
 
@@ -95,6 +105,37 @@ def test_shares_of_a_gpu_are_told_from_whole_ones() -> None:
     assert skus["Standard_NV6ads_A10_v5"].share == "1/6"
     assert skus["Standard_NC8ads_A10_v4"].share == "unknown"
     assert skus["Standard_NV36ads_A10_v5"].share is None
+
+
+def test_kaitos_sizes_of_aws_and_azure_local_are_there() -> None:
+    skus = load_skus()
+    p5 = skus["p5en.48xlarge"]
+    assert (p5.kind, p5.hardware, p5.usd_per_hour) == (SkuKind.AWS, "8 × H200 SXM 141 GiB", 63.296)
+    assert skus["g6.12xlarge"].hardware == "4 × L4 24 GiB"
+    assert skus["Standard_NC16_A2"].kind is SkuKind.AZURE_LOCAL
+    assert {sku.kind for sku in skus.values()} == set(CLOUDS)
+
+
+def test_a_size_says_what_keeps_it_from_the_usual_images() -> None:
+    skus = load_skus()
+    assert skus["Standard_ND96isr_MI300X_v5"].amd
+    assert skus["Standard_ND128isr_GB300_v6"].arm64
+    assert skus["Standard_NV6ads_A10_v5"].fractional
+    plain = skus["Standard_NC24ads_A100_v4"]
+    assert (plain.amd, plain.arm64, plain.fractional) == (False, False, False)
+
+
+def test_a_node_keeps_a_core_and_some_memory_for_itself() -> None:
+    skus = load_skus()
+    assert allocatable(skus["Standard_NC24ads_A100_v4"]) == (23, 198 * GIB)
+    cores, memory = allocatable(skus["Standard_NC4as_T4_v3"])
+    assert (cores, round(memory / GIB, 1)) == (3, 25.2)
+    assert allocatable(skus["g5.xlarge"])[1] == int(13.5 * GIB)
+    assert allocatable(skus["Standard_NC8_A2"]) == (7, 0)
+    for sku in skus.values():
+        cores, memory = allocatable(sku)
+        assert cores < max(2, sku.cores), sku.name
+        assert memory == 0 or memory < sku.ram_bytes, sku.name
 
 
 def test_a_t4_has_no_bfloat16_and_an_a100_has() -> None:

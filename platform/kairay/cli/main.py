@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "presets": ("kairay.cli.presets", "List the models that need no parameter."),
     "models": ("kairay.cli.models", "Show what is known of any model: a folder, an image, a hub id."),
     "dashboard": ("kairay.cli.dashboard", "Open a way to the Ray dashboard of a cluster's Workspace."),
+    "prices": ("kairay.cli.prices", "Show what machines cost, or fetch Azure's prices of today."),
     "migrate": (
         "kairay.cli.migrate",
         "Say what becomes of KAITO's Workspaces on a cluster; changes nothing.",

@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 import click
 
-from kairay.cli.output import OutputFormat, output_option, print_data
+from kairay.cli.output import print_data
+from kairay.cli.prices import price_file, prices_option
+from kairay.errors import InputError
 from kairay.plan import Plan, PlanTarget, make_plan
+from kairay.plan_data import count_tokens
+from kairay.plan_job import TrainingData
+from kairay.plan_quota import Quota, parse_usages
 from kairay.plan_table import render_plan
+from kairay.presets import Preset
+from kairay.prices import priced_skus
 from kairay.registry.resolve import resolve_preset
-from kairay.skus import load_skus, local_machine, probe_machine
-from kairay.workspace import Workspace, load_documents
+from kairay.skus import CLOUDS, Sku, local_machine, probe_machine
+from kairay.workspace import Documents, Workspace, load_documents
+
+
+class PlanFormat(StrEnum):
+    """What `-o` takes."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInputs:
+    """What a plan is made from, besides the Workspace."""
+
+    skus: Mapping[str, Sku]
+    target: PlanTarget
+    tokens: tuple[int, str] | None = None
+    """Of the training data, and how they were counted."""
+    epochs: int | None = None
+    """None: what the Workspace or its preset says."""
+    quota: Quota | None = None
 
 
 @click.command("plan")
@@ -20,39 +52,125 @@ from kairay.workspace import Workspace, load_documents
 @click.option(
     "--local", is_flag=True, help="Plan for this machine, as `kairay run` does, instead of cloud sizes."
 )
-@output_option
-def command(files: tuple[Path, ...], local: bool, output: str) -> None:
+@click.option(
+    "--cloud", type=click.Choice([cloud.value for cloud in CLOUDS]),
+    help="Whose sizes are compared; default: those of the cloud whose size the file names, else Azure's.",
+)  # fmt: skip
+@click.option(
+    "--data", multiple=True, type=click.Path(path_type=Path),
+    help="Training data (a file or a folder; may be given again): says what the job costs.",
+)  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1), help="Default: what the file says, else the preset.")
+@click.option(
+    "--quota", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="What `az vm list-usage --location REGION -o json` printed: no plan exceeds it.",
+)  # fmt: skip
+@prices_option
+@click.option("--explain", is_flag=True, help="Show every term of the memory as a bar.")
+@click.option(
+    "-o", "--output", type=click.Choice([f.value for f in PlanFormat]), default=PlanFormat.TABLE.value,
+    show_default=True, help="Form of what is printed; wide shows every size and column.",
+)  # fmt: skip
+def command(
+    files: tuple[Path, ...], local: bool, cloud: str | None, data: tuple[Path, ...], epochs: int | None,
+    quota: Path | None, prices: Path | None, explain: bool, output: str,
+) -> None:  # fmt: skip
     """Show the GPUs, the memory and the price that each Workspace in FILES needs; starts nothing.
 
-    Ends with exit code 2 when one of them cannot run as written.
+    Sizes are compared by cost: serving by dollars an hour at the most replicas, tuning by dollars for the job (with
+    --data) or for a million tokens. Ends with exit code 2 when one of the Workspaces cannot run as written.
     """
-    target = PlanTarget.LOCAL if local else PlanTarget.CLUSTER
     documents = [load_documents(file, drafts=True) for file in files]
     for word in (word for each in documents for word in each.unfilled):
         click.echo(f"note: {word} is a placeholder; fill it in before you run or apply the file", err=True)
-    plans = [plan_for(workspace, target) for each in documents for workspace in each.workspaces]
-    if output == OutputFormat.TABLE:
-        click.echo("\n\n".join(render_plan(plan) for plan in plans))
-    else:
-        data = [plan.to_dict() for plan in plans]
-        print_data(data[0] if len(data) == 1 else data, output)
+    inputs = PlanInputs(
+        skus={
+            name: sku
+            for name, sku in priced_skus(price_file(prices)).items()
+            if cloud is None or sku.kind == cloud
+        },
+        target=PlanTarget.LOCAL if local else PlanTarget.CLUSTER,
+        tokens=count_tokens(data) if data else None,
+        epochs=epochs,
+        quota=None if quota is None else parse_usages(quota.read_text("utf-8"), str(quota)),
+    )
+    plans = [plan for each in documents for plan in plan_all(each, inputs)]
+    if not plans:
+        raise click.UsageError(
+            "inference.template brings its own container and runs on a cluster as it stands: nothing to plan"
+        )
+    show(plans, output, explain=explain)
     if any(plan.problems for plan in plans):
         raise SystemExit(2)
 
 
+def plan_all(documents: Documents, inputs: PlanInputs) -> list[Plan]:
+    """A plan for each Workspace of a file but those that bring their own container."""
+    return [
+        _plan(workspace, documents.config_maps, inputs)
+        for workspace in documents.workspaces
+        if workspace.inference is None or workspace.inference.preset is not None
+    ]
+
+
 def plan_for(workspace: Workspace, target: PlanTarget) -> Plan:
-    """Look at this machine and at the shipped tables, then plan."""
-    work = workspace.tuning or workspace.inference
-    preset_ref = work.preset if work else None
-    if preset_ref is None:
+    """Look at this machine and at the tables, then plan; click.UsageError where there is nothing to plan."""
+    if workspace.inference is not None and workspace.inference.preset is None:
         raise click.UsageError(
             f"{workspace.metadata.name}: inference.template runs on a cluster as it stands; there is nothing to plan"
         )
+    return _plan(workspace, {}, PlanInputs(skus=priced_skus(price_file(None)), target=target))
+
+
+def show(plans: Sequence[Plan], output: str, *, explain: bool = False) -> None:
+    """Print plans in the form that was asked for."""
+    if output in (PlanFormat.TABLE, PlanFormat.WIDE):
+        wide = output == PlanFormat.WIDE
+        click.echo("\n\n".join(render_plan(plan, wide=wide, explain=explain) for plan in plans))
+        return
+    data = [plan.to_dict() for plan in plans]
+    print_data(data[0] if len(data) == 1 else data, output)
+
+
+def _plan(workspace: Workspace, config_maps: Mapping[str, Mapping[str, str]], inputs: PlanInputs) -> Plan:
+    work = workspace.tuning or workspace.inference
+    assert work is not None
+    assert work.preset is not None, "its own container needs no plan"
+    preset = resolve_preset(work.preset.name)
     return make_plan(
         workspace,
-        resolve_preset(preset_ref.name),
-        skus=load_skus(),
+        preset,
+        skus=inputs.skus,
         machine=local_machine(probe_machine()),
-        target=target,
+        target=inputs.target,
         now=datetime.datetime.now(datetime.UTC).date(),
+        data=_training_data(workspace, preset, config_maps, inputs),
+        quota=inputs.quota,
     )
+
+
+def _training_data(
+    workspace: Workspace, preset: Preset, config_maps: Mapping[str, Mapping[str, str]], inputs: PlanInputs
+) -> TrainingData | None:
+    if inputs.tokens is None or workspace.tuning is None or preset.tuning is None:
+        return None
+    tokens, basis = inputs.tokens
+    data = TrainingData(tokens=tokens, epochs=preset.tuning.defaults.epochs, basis=basis)
+    written = inputs.epochs or _written_epochs(workspace.tuning.config, config_maps)
+    return data if written is None else replace(data, epochs=written)
+
+
+def _written_epochs(name: str | None, config_maps: Mapping[str, Mapping[str, str]]) -> float | None:
+    """`num_train_epochs` of the Workspace's tuning config, where it is in the same file."""
+    from kairay.ray.train_job import CONFIG_KEY, training_sections
+
+    text = None if name is None else config_maps.get(name, {}).get(CONFIG_KEY)
+    if text is None:
+        return None
+    arguments = training_sections(text, f"ConfigMap {name}").get("TrainingArguments")
+    epochs = arguments.get("num_train_epochs") if isinstance(arguments, dict) else None
+    if epochs is None:
+        return None
+    if not isinstance(epochs, int | float) or epochs <= 0:
+        raise InputError(f"ConfigMap {name}: num_train_epochs is {epochs!r}; give a number above 0")
+    return epochs

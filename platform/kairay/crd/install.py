@@ -64,8 +64,8 @@ def _docs() -> str:
     ]
     return "\n".join([
         _DOCS + "\n".join(rows), "", "## Policies", "",
-        "They act when what you wrote has changed; the lists of presets and sizes are the ConfigMaps",
-        "`kairay-presets` and `kairay-sizes` of `kairay-system`, and without them everything passes.", "",
+        "They act when what you wrote has changed; presets, sizes and their memory are the ConfigMaps",
+        "`kairay-presets`, `kairay-sizes` and `kairay-memory` of `kairay-system`; without them everything passes.", "",
         "| policy | what you read |", "|---|---|", *policy_rows, "",
     ])  # fmt: skip
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kairay.plan_serving import MAX_NODES
 from kairay.presets import load_deprecated, load_presets
 from kairay.skus import load_skus
 from kairay.workspace_object import ANNOTATION_VALUES, RUNTIME_ANNOTATION
@@ -17,7 +18,8 @@ from kairay.workspace_object import ANNOTATION_VALUES, RUNTIME_ANNOTATION
 Manifest = dict[str, Any]
 
 SYSTEM: Final = "kairay-system"
-PRESETS, SIZES = "kairay-presets", "kairay-sizes"
+PRESETS, SIZES, MEMORY = "kairay-presets", "kairay-sizes", "kairay-memory"
+_MIB = 2**20
 _CHANGED: Final = (
     "!has(object.metadata.deletionTimestamp) && (oldObject == null || object.resource != oldObject.resource ||"
     " has(object.inference) && object.?inference != oldObject.?inference || has(object.tuning) &&"
@@ -39,12 +41,14 @@ def policies() -> list[Manifest]:
     documents = [
         _table(PRESETS, _preset_table()),
         _table(SIZES, {name.lower(): "" for name in sorted(load_skus())}),
+        _table(MEMORY, _memory_table()),
     ]
     for name, table, validations in (
         ("kairay-annotations", None, _annotation_rules()),
         ("kairay-addresses", None, _address_rules()),
         ("kairay-presets", PRESETS, [_preset_rule()]),
         ("kairay-sizes", SIZES, [_size_rule()]),
+        ("kairay-memory", MEMORY, [_memory_rule()]),
     ):
         documents += [_policy(name, validations, table=table), _binding(name, table)]
     return documents
@@ -127,9 +131,31 @@ def _size_rule() -> Manifest:
     return {
         "expression": f"!has({size}) || {size} == '' || !has(params.data) || {size}.lowerAscii() in params.data ||"
         f" {size}.matches('^[Ss]tandard_[NnDd]')",
-        "messageExpression": f"'resource.instanceType: ' + {size} + ' is no size of Azure that Kairay knows; leave it"
+        "messageExpression": f"'resource.instanceType: ' + {size} + ' is no machine size that Kairay knows; leave it"
         " out to have one chosen, or give one such as Standard_NC24ads_A100_v4'",
-        "message": "resource.instanceType: no size of Azure that Kairay knows",
+        "message": "resource.instanceType: no machine size that Kairay knows",
+    }
+
+
+def _memory_rule() -> Manifest:
+    """A service whose weights alone are more than all GPUs of as many machines as a replica may have.
+
+    All else about memory is a condition. A config may load the weights in another format, so that nothing is said
+    where there is one.
+    """
+    size = "object.?resource.?instanceType.orValue('').lowerAscii()"
+    weights, room = (
+        f"int(params.data['{kind}.' + {name}])"
+        for kind, name in (("weights", "variables.preset.lowerAscii()"), ("gpus", size))
+    )
+    return {
+        "expression": f"!has(params.data) || !has(object.inference) || object.?inference.?config.orValue('') != '' ||"
+        f" !('weights.' + variables.preset.lowerAscii() in params.data) || !('gpus.' + {size} in params.data) ||"
+        f" {weights} <= {MAX_NODES} * {room}",
+        "messageExpression": f"'resource.instanceType: the weights of ' + variables.preset + ' are ' + string({weights}"
+        f" / 1024) + ' GiB; {MAX_NODES} machines of ' + object.resource.instanceType + ', as many as a replica may"
+        f" have, hold ' + string({MAX_NODES} * {room} / 1024) + ' GiB; leave it out to have one chosen (kairay plan)'",
+        "message": "resource.instanceType: too small for the weights of this preset; leave it out to have one chosen",
     }
 
 
@@ -184,6 +210,19 @@ def _table(name: str, data: dict[str, str]) -> Manifest:
         "metadata": {"name": name, "namespace": SYSTEM},
         "data": data,
     }
+
+
+def _memory_table() -> dict[str, str]:
+    """MiB of the published weights by preset, and of all GPUs of one machine by size, where both are known."""
+    table = {
+        f"gpus.{sku.name.lower()}": str(sku.gpus * sku.bytes_per_gpu // _MIB)
+        for sku in load_skus().values()
+        if sku.gpus and sku.bytes_per_gpu
+    }
+    for preset in load_presets().values():
+        for name in (preset.name, *preset.aliases):
+            table[f"weights.{name.lower()}"] = str(preset.model.weight_bytes // _MIB)
+    return dict(sorted(table.items()))
 
 
 def _preset_table() -> dict[str, str]:
