@@ -163,8 +163,14 @@ def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
         workers=None if tuning is None else tuning.workers,
         bounds=bounds,
         max_usd_per_hour=workspace.resource.max_hourly_cost_usd,
+        mig=_mig_profile(workspace),
         spot=workspace.resource.spot,
     )
+
+
+def _mig_profile(workspace: Workspace) -> str | None:
+    partition = workspace.resource.partition
+    return partition.profile if partition is not None and partition.mode == "mig" else None
 
 
 def _plan_cluster(

@@ -39,7 +39,8 @@ def general_warnings(workspace: Workspace, preset: Preset) -> Iterator[str]:
         yield f"memory is estimated without {' and '.join(missing)}, which the preset does not know"
     if workspace.resource.count not in (None, 1):
         yield f"resource.count {workspace.resource.count} is not used: the plan works out how many it takes"
-    if workspace.resource.partition is not None:
+    partition = workspace.resource.partition
+    if partition is not None and partition.profile is None:
         yield "resource.partition: memory is planned for whole GPUs, not for a partition of one"
     spec = workspace.tuning or workspace.inference
     reference = None if spec is None else spec.preset
@@ -147,7 +148,7 @@ def choice_warnings(
     sku = chosen.sku
     if sku.retired_on is not None and not sku.retired(now):
         yield f"{sku.name} will be retired by Azure {retirement(sku)}"
-    if sku.share is not None:
+    if sku.share is not None and demand.mig is None:
         yield f"{sku.name} is {sku.share} of a GPU: its speed depends on its neighbours"
     if sku.note is not None:
         yield f"{sku.name}: {sku.note}"

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 
+from kairay.errors import InputError
 from kairay.memory import MemoryUse
 from kairay.plan_job import JobCost, TrainingData, estimate_job
 from kairay.plan_quota import Quota
 from kairay.plan_serving import ReplicaBounds, ServingShape, shape_serving
-from kairay.plan_sizes import vetoes
+from kairay.plan_sizes import mig_size, vetoes
 from kairay.plan_tuning import TuningShape, shape_tuning
 from kairay.presets import Preset, TuningFacts, TuningMethod
 from kairay.quantities import format_bytes
@@ -30,6 +31,8 @@ class Demand:
     bounds: ReplicaBounds | None
     """None: nothing is served."""
     max_usd_per_hour: float | None
+    mig: str | None = None
+    """Profile of the slices that each GPU is cut into, such as 1g.10gb; None: whole GPUs."""
     spot: bool = False
     data: TrainingData | None = None
     """None: how much there is to learn from is not known."""
@@ -83,6 +86,11 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
         return Candidate(sku=sku, fits=False, reason="its GPU's memory is not known")
     if sku.vendor not in (None, "nvidia"):
         return Candidate(sku=sku, fits=False, reason=f"{sku.gpu}; the images are built for CUDA")
+    if demand.mig is not None and sku.kind is not SkuKind.LOCAL:
+        try:
+            sku = mig_size(sku, demand.mig)
+        except InputError as error:
+            return Candidate(sku=sku, fits=False, reason=error.message, usd_per_hour=sku.usd_per_hour)
     model, tuning, serving = demand.preset.model, None, None
     if demand.tuning is not None:
         tuning = shape_tuning(model, demand.tuning, sku, method=demand.method, workers=demand.workers)

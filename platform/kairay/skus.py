@@ -93,7 +93,8 @@ class Sku:
     """The GPU's model, as people call it."""
     gpus: int = 0
     share: str | None = None
-    """The part of one GPU that a virtual GPU gets, such as `1/6`, or `unknown`; None: whole GPUs."""
+    """The part of one GPU that a virtual GPU gets, such as `1/6`, the profile of its MIG slices, such as `1g.10gb`, or
+    `unknown`; None: whole GPUs."""
     bytes_per_gpu: int = 0
     cores: int = 0
     ram_bytes: int = 0
@@ -153,6 +154,8 @@ class Sku:
         if self.device is Device.CPU:
             return f"{self.cores} cores, {self.ram_bytes / _GIB:.0f} GiB"
         size = f" {self.bytes_per_gpu / _GIB:.0f} GiB" if self.bytes_per_gpu else ""
+        if self.share is not None and "g." in self.share:
+            return f"{self.gpus} × {self.share} of {self.gpu}"
         if self.share is not None:
             return f"{'a share' if self.share == 'unknown' else self.share} × {self.gpu}{size}"
         return f"{self.gpus or '?'} × {self.gpu}{size}"

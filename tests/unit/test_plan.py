@@ -235,6 +235,25 @@ def test_workers_beyond_one_machine_take_more_machines() -> None:
     assert (chosen(plan).nodes, plan.usd_per_hour) == (3, pytest.approx(3 * 0.526))
 
 
+MIG = "\n  partition: {mode: mig, profile: 1g.10gb}"
+
+
+def test_a_partition_is_planned_as_slices_of_the_gpus_that_can_be_cut() -> None:
+    scaling = "\n  scaling: {minReplicas: 1, maxReplicas: 4}"
+    plan = planned(inference("smollm2", resource=MIG, extra=scaling), machine=laptop(64, free=60))
+    assert chosen(plan).sku.name == A100
+    assert chosen(plan).sku.hardware == "7 × 1g.10gb of A100 PCIe"
+    assert (chosen(plan).nodes, chosen(plan).gpus) == (1, 4)
+    assert "cannot be cut by MIG" in weighed(plan, T4).reason
+    assert plan.candidates[-1].reason == "fits; `kairay run` uses it"
+
+
+def test_a_partition_that_is_too_small_says_so() -> None:
+    plan = planned(inference("phi-4", resource=MIG))
+    assert plan.chosen is None
+    assert "per GPU, 8.4 GiB may be used" in weighed(plan, A100).reason
+
+
 @pytest.mark.parametrize("name", sorted(load_presets()))
 def test_more_memory_never_fits_less(name: str) -> None:
     sizes = [fake_gpu(gib) for gib in (8, 16, 24, 40, 80, 141, 192)]

@@ -17,7 +17,7 @@ import pytest
 
 from kairay.plan import Candidate, Plan, PlanTarget, make_plan
 from kairay.plan_quota import Quota
-from kairay.plan_serving import MAX_NODES
+from kairay.plan_replica import MAX_NODES
 from kairay.presets import Preset, TuningMethod, load_presets
 from kairay.skus import Sku, SkuKind, load_skus
 from kairay.workspace import Workspace, parse_documents

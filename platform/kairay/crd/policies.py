@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kairay.plan_serving import MAX_NODES
+from kairay.plan_replica import MAX_NODES
 from kairay.presets import load_deprecated, load_presets
 from kairay.skus import load_skus
 from kairay.workspace_object import ANNOTATION_VALUES, RUNTIME_ANNOTATION
