@@ -5,6 +5,7 @@ Steps (look, recover, grow, shrink, tidy) work on one Draft, one after the other
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -51,14 +52,27 @@ class Draft:
         self.live = {pool.name: pool for pool in view.pools}
         self.ours = {pool.name: pool for pool in view.pools if pool.group is not None}
         self.alive: tuple[GroupNode, ...] = ()
-        """Nodes that were not asked to go, with their trouble."""
+        """Nodes that were not asked to go, with their trouble (`stay`)."""
+        self.holding: dict[str, list[WorkerPod]] = {}
+        """By node: worker pods that hold it."""
+        self._joined: Counter[str] = Counter()
+        self._pods: dict[str, list[WorkerPod]] = {}
+        for pod in view.pods:
+            self._pods.setdefault(pod.group, []).append(pod)
+            if pod.holds:
+                self.holding.setdefault(str(pod.node), []).append(pod)
         self._demands: dict[str, Demand] = {}
 
     # -- what is there -------------------------------------------------------------------------------------------
 
+    def stay(self, nodes: Iterable[GroupNode]) -> None:
+        """These nodes were not asked to go."""
+        self.alive = tuple(nodes)
+        self._joined = Counter(node.pool for node in self.alive)
+
     def joined(self, pool: str) -> int:
         """Nodes of a pool that Kubernetes has and that stay."""
-        return sum(node.pool == pool for node in self.alive)
+        return self._joined[pool]
 
     def expected(self, pool: Pool) -> int:
         """The count that a pool has or will have: our own last word while it is younger than the list."""
@@ -87,7 +101,7 @@ class Draft:
 
     def pods_of(self, group: str) -> tuple[WorkerPod, ...]:
         """A group's worker pods, but those that wait for a set that pauses."""
-        return tuple(pod for pod in self.view.pods if pod.group == group and not self._pauses(pod))
+        return tuple(pod for pod in self._pods.get(group, ()) if not self._pauses(pod))
 
     def demand(self, group: str) -> Demand:
         """What a group's pods need, once for a pass."""
@@ -102,6 +116,10 @@ class Draft:
                 ours=frozenset(name for name, known in self.nodes.items() if known.closed_at is not None),
             )  # fmt: skip
         return self._demands[group]
+
+    def count_again(self) -> None:
+        """Demand is not as it was: a set pauses."""
+        self._demands.clear()
 
     # -- what is decided -----------------------------------------------------------------------------------------
 

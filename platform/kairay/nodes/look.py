@@ -43,7 +43,7 @@ def look_at_nodes(draft: Draft) -> None:
     for node in draft.view.nodes:
         draft.nodes[node.name] = _seen(draft, node)
     staying = (node for node in draft.view.nodes if draft.nodes[node.name].removed_at is None)
-    draft.alive = tuple(_given_up(draft, node) for node in staying)
+    draft.stay(_given_up(draft, node) for node in list(staying))
     for name, group in draft.groups.items():
         if len(group.evictions) >= draft.settings.evictions:
             _use_on_demand(draft, name, group)

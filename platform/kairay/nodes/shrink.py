@@ -72,7 +72,7 @@ def _works(draft: Draft, node: GroupNode) -> bool:
     """A pod of ours or of anybody but a DaemonSet is on it, or one that waits could use it."""
     if node.name in draft.view.in_use or node.name in draft.demand(node.group).useful:
         return True
-    holding = (pod for pod in draft.view.pods if pod.node == node.name and pod.holds)
+    holding = draft.holding.get(node.name, ())
     # The kubelet of a machine that is gone never ends its pods.
     return any(not (pod.going and not node.ready and node.trouble) for pod in holding)
 
@@ -144,7 +144,7 @@ def _release(draft: Draft, gang: str) -> None:
     """Remove the nodes that carry only pods of this set, and ask for it again later."""
     members, by_pool = _members(draft, gang), dict[str, list[str]]()
     for node in draft.alive:
-        holding = {pod.key for pod in draft.view.pods if pod.node == node.name and pod.holds}
+        holding = {pod.key for pod in draft.holding.get(node.name, ())}
         if holding and holding <= members and node.name not in draft.view.in_use:
             by_pool.setdefault(node.pool, []).append(node.name)
     ours = {name: nodes for name, nodes in by_pool.items() if name in draft.ours}
@@ -156,6 +156,7 @@ def _release(draft: Draft, gang: str) -> None:
             _remove(draft, draft.ours[name], sorted(nodes), reason)
     until = draft.now + timedelta(seconds=draft.settings.gang_pause_seconds)
     draft.gangs[gang] = GangMemory(paused_until=until)
+    draft.count_again()
 
 
 def _say(draft: Draft, gang: str, sentence: str) -> None:
