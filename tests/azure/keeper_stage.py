@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from aks_scenario import A100, H100, provider_of
 from kairay.controller.board import NodeBoard
+from kairay.controller.groups import NodeWish
 from kairay.controller.keeper import NodeKeeper, NodeTools
 from kairay.controller.log import Log
 from kairay.controller.look import WATCHED
@@ -134,7 +135,7 @@ class Stage:
             views={kind: View(self.cluster, kind) for kind in WATCHED}, board=board, skus=load_skus(),
             scaling=ScalingSettings(), namespace="kairay-system", now=self.now, log=Log(self.log), metrics=Metrics(),
         )  # fmt: skip
-        board.want(MINE, self.group)
+        board.want(MINE, NodeWish(group=self.group))
         return Keeper(tools)
 
     def _hear(self, board: NodeBoard) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kairay.controller.blueprint import Blueprint, draw_blueprint, resource_condition
+from kairay.controller.board import NodeBoard
 from kairay.controller.settings import NodeSettings, Provider, Settings
 from kairay.errors import InputError
 from kairay.nodes.actions import NodeWord
@@ -149,3 +150,29 @@ def test_a_node_of_the_group_counts_and_one_with_the_labels_alone_does_not() -> 
     with_group = blueprint(workspace(), nodes=(node(**{GROUP_LABEL: group.name}),))
     assert resource_condition(workspace(), with_group).reason == "NodesReady"
     assert resource_condition(workspace(), blueprint(workspace(), nodes=(node(),))).reason == "NodesOnDemand"
+
+
+def test_a_size_that_was_asked_for_leaves_others_to_be_told_and_several_nodes_are_one_set() -> None:
+    wish = blueprint(workspace(size="Standard_NC24ads_A100_v4")).wish
+    assert wish is not None
+    assert len(wish.instead) == 2
+    assert not wish.gang
+    open_wish = blueprint(workspace()).wish
+    assert open_wish is not None
+    assert open_wish.instead == ()
+
+
+def test_the_board_knows_whose_workers_are_a_set_and_what_would_do_as_well() -> None:
+    told: list[tuple[str, str]] = []
+    board, wish = NodeBoard(told.append), blueprint(workspace()).wish
+    assert wish is not None
+    other = wish.group.offers[-1]
+    board.want(("team", "mine"), replace(wish, gang=True, instead=(other,)))
+    board.want(("team", "plain"), wish)
+    assert board.gangs() == {"team/mine"}
+    assert board.suggestions() == {wish.group.name: (other,)}
+    board.say({wish.group.name: NodeWord(message="waiting")})
+    board.say({wish.group.name: NodeWord(message="waiting")})
+    assert sorted(told) == [("team", "mine"), ("team", "plain")], "told once, not at every pass"
+    board.want(("team", "mine"), None)
+    assert board.gangs() == frozenset()

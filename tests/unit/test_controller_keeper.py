@@ -7,6 +7,7 @@ import io
 from datetime import UTC, datetime, timedelta
 
 from kairay.controller.board import NodeBoard
+from kairay.controller.groups import NodeWish
 from kairay.controller.keeper import MEMORY, NodeKeeper, NodeTools
 from kairay.controller.log import Log
 from kairay.controller.look import WATCHED
@@ -68,7 +69,7 @@ class Stage:
             scaling=ScalingSettings(), namespace="kairay-system", now=lambda: self.now, log=Log(self.log),
             metrics=Metrics(),
         ))  # fmt: skip
-        self.board.want(MINE, GROUP)
+        self.board.want(MINE, NodeWish(group=GROUP))
 
     def passes(self, *, seconds: float, step: float = 5.0) -> None:
         """A pass every few seconds, while the clock goes on."""

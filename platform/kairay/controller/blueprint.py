@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from kairay.controller.conditions import Condition, Reason, Type
-from kairay.controller.groups import draw_group
+from kairay.controller.groups import NodeWish, draw_wish
 from kairay.controller.settings import Settings
 from kairay.nodes.actions import NodeWord
 from kairay.nodes.existing import NodeView, matching, sizes_on
@@ -32,8 +32,13 @@ class Blueprint:
     nodes: tuple[NodeView, ...]
     """Nodes with the Workspace's labels; where Kairay brings nodes, those of its group."""
     placement: Placement
-    group: NodeGroup | None = None
+    wish: NodeWish | None = None
     """The nodes that Kairay is to bring; None: it brings none."""
+
+    @property
+    def group(self) -> NodeGroup | None:
+        """The group of nodes that Kairay is to bring."""
+        return None if self.wish is None else self.wish.group
 
     @property
     def sku(self) -> Sku:
@@ -73,17 +78,20 @@ def draw_blueprint(
     sizes = sizes_on(found, skus)
     asked = workspace.resource.instance_type
     usable = sizes if sizes and (asked is None or find_sku(asked, sizes) is not None) else skus
-    plan = make_plan(workspace, preset, skus=usable, machine=None, target=PlanTarget.CLUSTER, now=today)
+    plan = make_plan(
+        workspace, preset, skus=usable, machine=None, target=PlanTarget.CLUSTER, now=today, advise=skus
+    )
     if settings.nodes.come and pinned is not None:
         plan = _keep_choice(plan, pinned)
-    group = draw_group(workspace, plan, settings) if settings.nodes.come and not plan.problems else None
+    wish = draw_wish(workspace, plan, settings) if settings.nodes.come and not plan.problems else None
+    group = None if wish is None else wish.group
     if group is not None:
         found = tuple(node for node in nodes if node.labels.get(GROUP_LABEL) == group.name)
     if settings.advertised_gpus and not plan.problems:
         plan = _on_processors(plan, workspace, preset, settings, today)
     if plan.serving is not None and settings.idle_seconds is not None and not _says_idle(workspace):
         plan = replace(plan, serving=replace(plan.serving, idle_seconds=settings.idle_seconds))
-    return Blueprint(plan=plan, nodes=found, placement=_placement(workspace, group), group=group)
+    return Blueprint(plan=plan, nodes=found, placement=_placement(workspace, group), wish=wish)
 
 
 def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWord | None = None) -> Condition:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from kairay.controller.groups import NodeWish
 from kairay.controller.triggers import WorkspaceName
 from kairay.nodes.actions import NodeWord
 from kairay.nodes.groups import merge_groups
-from kairay.nodes.interface import NodeGroup
+from kairay.nodes.interface import NodeGroup, Offer
 
 
 class NodeBoard:
@@ -19,28 +20,40 @@ class NodeBoard:
     def __init__(self, told: Callable[[WorkspaceName], None]) -> None:
         self._told = told
         self.asked: Callable[[], None] = lambda: None
-        self._wants: dict[WorkspaceName, NodeGroup] = {}
+        self._wants: dict[WorkspaceName, NodeWish] = {}
         self._words: Mapping[str, NodeWord] = {}
 
-    def want(self, name: WorkspaceName, group: NodeGroup | None) -> None:
+    def want(self, name: WorkspaceName, wish: NodeWish | None) -> None:
         """The nodes of a Workspace; None: it wants none, or is gone."""
-        if self._wants.get(name) == group:
+        if self._wants.get(name) == wish:
             return
-        if group is None:
+        if wish is None:
             del self._wants[name]
         else:
-            self._wants[name] = group
+            self._wants[name] = wish
         self.asked()
 
     def groups(self) -> dict[str, NodeGroup]:
         """What all of them want, one of each name."""
-        return merge_groups(self._wants[name] for name in sorted(self._wants))
+        return merge_groups(self._wants[name].group for name in sorted(self._wants))
+
+    def gangs(self) -> frozenset[str]:
+        """`namespace/name` of Workspaces whose workers are of no use unless all are there."""
+        return frozenset(f"{space}/{name}" for (space, name), wish in self._wants.items() if wish.gang)
+
+    def suggestions(self) -> dict[str, tuple[Offer, ...]]:
+        """By group, what its Workspaces do not allow and would do as well."""
+        return {
+            wish.group.name: wish.instead
+            for _, wish in sorted(self._wants.items(), reverse=True)
+            if wish.instead
+        }
 
     def say(self, words: Mapping[str, NodeWord]) -> None:
         """By group, a sentence on nodes that are waited for; groups without one are well."""
         before, self._words = self._words, dict(words)
-        for name, group in self._wants.items():
-            if before.get(group.name) != words.get(group.name):
+        for name, wish in self._wants.items():
+            if before.get(wish.group.name) != words.get(wish.group.name):
                 self._told(name)
 
     @property

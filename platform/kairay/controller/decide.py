@@ -12,6 +12,7 @@ from typing import Any
 
 from kairay.controller.blueprint import Blueprint, draw_blueprint, resource_condition
 from kairay.controller.conditions import Condition, Reason, Type, draw_conditions
+from kairay.controller.groups import NodeWish
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
 from kairay.controller.serving import ServingDecision, decide_serving, serving_cluster, without_service
@@ -22,7 +23,6 @@ from kairay.errors import InputError
 from kairay.kube.objects import RAY_SERVICE, Key, Manifest, key_of
 from kairay.names import api_keys_name
 from kairay.nodes.actions import NodeWord
-from kairay.nodes.interface import NodeGroup
 from kairay.objects.metadata import Owner
 from kairay.objects.networkpolicy import network_policy
 from kairay.presets import find_preset
@@ -50,7 +50,7 @@ class Decision:
     waits_for_result: bool = False
     running: str | None = None
     """RayJob whose progress is wanted."""
-    group: NodeGroup | None = None
+    wish: NodeWish | None = None
     """Nodes that its workers want, where Kairay brings them."""
 
 
@@ -87,7 +87,7 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     if workspace.tuning is None:
         serving = decide_serving(workspace, owner, blueprint, seen, world.settings, tuned=None)
         wanted = _inference(workspace, owner, seen, world, blueprint, resources, serving)
-        return replace(wanted, group=blueprint.group)
+        return replace(wanted, wish=blueprint.wish)
     record = take_up(
         TuningRecord.parse(seen.status),
         revision=revision(workspace, seen.config_text),
@@ -95,7 +95,7 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     )
     tuning = decide_tuning(workspace, owner, blueprint, record, seen, world.settings)
     serving = _serve_tuned(workspace, owner, blueprint, seen, world, tuning)
-    return replace(_tuning(owner, seen, world, blueprint, resources, tuning, serving), group=blueprint.group)
+    return replace(_tuning(owner, seen, world, blueprint, resources, tuning, serving), wish=blueprint.wish)
 
 
 def refuse(seen: Observed, error: InputError, world: World) -> Decision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from kairay.controller.settings import Settings
 from kairay.errors import InputError
@@ -16,8 +17,32 @@ IMAGE_FAMILY = "kaito.sh/node-image-family"
 """KAITO's annotation."""
 _MOST_SIZES = 4
 """Sizes that are tried for one Workspace; more only hide from people what they will pay."""
+_MOST_SUGGESTIONS = 2
 _RESERVED = ("kubernetes.io", "k8s.io", "kubernetes.azure.com", "karpenter.sh")
 """Whose labels nobody may give to a node that a provider makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeWish:
+    """What a Workspace wants of nodes that Kairay brings."""
+
+    group: NodeGroup
+    gang: bool = False
+    """Its workers are of no use unless all are there."""
+    instead: tuple[Offer, ...] = ()
+    """What would do as well, were the Workspace not to name a size; only ever told, never asked for."""
+
+
+def draw_wish(workspace: Workspace, plan: Plan, settings: Settings) -> NodeWish:
+    """The nodes of a plan that works; InputError where its labels cannot be given to new ones."""
+    group = draw_group(workspace, plan, settings)
+    assert plan.chosen is not None
+    instead = () if plan.asked_for is None else tuple(_others(plan))[:_MOST_SUGGESTIONS]
+    return NodeWish(
+        group=group,
+        gang=plan.tuning is not None and plan.tuning.nodes > 1,
+        instead=tuple(Offer(instance_type=sku.name) for sku in instead),
+    )
 
 
 def draw_group(workspace: Workspace, plan: Plan, settings: Settings) -> NodeGroup:
@@ -55,14 +80,17 @@ def node_labels(workspace: Workspace) -> dict[str, str]:
 
 
 def _sizes(plan: Plan) -> Iterable[Sku]:
-    """The chosen size, then the others that hold the same pods, by price; only the one that was asked for, if any."""
+    """The chosen size, then the others that hold the same pods, as ranked; only the one that was asked for, if any."""
     assert plan.chosen is not None
     chosen = plan.chosen.sku
     yield chosen
-    if plan.asked_for is not None:
-        return
-    others = [each.sku for each in plan.candidates if each.fits and each.sku.name != chosen.name]
-    yield from [sku for sku in others if _stands_in(sku, chosen)][: _MOST_SIZES - 1]
+    if plan.asked_for is None:
+        yield from [sku for sku in _others(plan) if _stands_in(sku, chosen)][: _MOST_SIZES - 1]
+
+
+def _others(plan: Plan) -> Iterable[Sku]:
+    """Other sizes that fit, in the order in which the plan ranks them."""
+    return (each.sku for each in plan.candidates if each.fits and not each.chosen)
 
 
 def _stands_in(sku: Sku, chosen: Sku) -> bool:

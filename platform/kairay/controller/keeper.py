@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
 from kairay.controller.board import NodeBoard
@@ -109,7 +110,8 @@ class NodeKeeper:
         for action in decision.actions:
             await self._do(action)
         self._measure(view)
-        return _IDLE if decision.again is None else max(0.0, (decision.again - now).total_seconds())
+        again = _IDLE if decision.again is None else (decision.again - now).total_seconds()
+        return min(_IDLE, max(0.0, again))
 
     async def look_safely(self) -> float:
         """One pass whatever happens; seconds until the next."""
@@ -138,8 +140,10 @@ class NodeKeeper:
             pools=await tools.provider.pools(),
             nodes=nodes,
             quotas=await tools.provider.quota(_offers_wanted(groups, pods)),
-            prices=self._prices(groups.values()),
+            prices=self._prices(groups.values(), tools.board.suggestions().values()),
             in_use=await self._in_use(nodes, pods),
+            gangs=tools.board.gangs(),
+            suggestions=tools.board.suggestions(),
             provider=tools.provider_name,
         )
 
@@ -154,9 +158,11 @@ class NodeKeeper:
                 found.append(name)
         return frozenset(found)
 
-    def _prices(self, groups: Iterable[NodeGroup]) -> dict[Offer, float | None]:
+    def _prices(
+        self, groups: Iterable[NodeGroup], others: Iterable[tuple[Offer, ...]]
+    ) -> dict[Offer, float | None]:
         prices: dict[Offer, float | None] = {}
-        for offer in (offer for group in groups for offer in group.offers):
+        for offer in chain(*(group.offers for group in groups), *others):
             sku = find_sku(offer.instance_type, self._tools.skus)
             prices[offer] = None if sku is None or offer.spot else sku.usd_per_hour
         return prices

@@ -87,7 +87,7 @@ class Reconciler:
         except InputError as error:
             # What is in our place carries no label of ours, so no watch tells when it has gone.
             decision, waits = refuse(seen, error, world), error.reason == _NAME_TAKEN
-        tools.board.want((namespace, name), decision.group)
+        tools.board.want((namespace, name), decision.wish)
         await self._report(seen, decision)
         if waits or decision.waits_for_result:
             return WAIT_SECONDS
