@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "kairay.cli.migrate",
         "Say what becomes of KAITO's Workspaces on a cluster; changes nothing.",
     ),
+    "doctor": ("kairay.cli.doctor", "Say what a cluster lacks, before anybody waits for it."),
     "data": ("kairay.cli.data", "Check training data before anything is spent on it."),
     "env": ("kairay.cli.env", "Print what `ray job submit` and the dashboard need."),
     "completion": ("kairay.cli.completion", "Print the shell completion script."),

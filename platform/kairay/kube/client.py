@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +16,7 @@ import aiohttp
 from kairay.errors import HostError, InputError, KairayError, TransientError
 from kairay.kube.connect import Connection
 from kairay.kube.errors import AbsentError, ConflictError, GoneError
-from kairay.kube.interface import FIELD_MANAGER, EventType, Labels, WatchEvent
+from kairay.kube.interface import FIELD_MANAGER, EventType, Labels, Right, WatchEvent
 from kairay.kube.objects import Key, Kind, Manifest, Trim, key_of, kind_of
 
 _TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
@@ -147,6 +148,24 @@ class Client:
         if tail is not None:
             query["tailLines"] = str(tail)
         return await self._text("GET", f"{key.path}/log", about=f"the log of {key}", query=query)
+
+    async def discover(self, path: str) -> Manifest | None:
+        """See Cluster."""
+        try:
+            return await self._call("GET", path, about=path)
+        except AbsentError:
+            return None
+
+    async def may(self, right: Right) -> bool:
+        """See Cluster."""
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in asdict(right).items() if value}},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        found = await self._call("POST", path, about=f"the right to {right}", body=review)
+        return bool(found["status"]["allowed"])
 
     async def _apply(self, manifest: Manifest, path: str) -> Manifest:
         # Strict: a field that the server would drop in silence is our mistake, and told.

@@ -1,6 +1,7 @@
 """An API server in memory, for tests: it keeps the contract of kairay.kube.interface and nothing more.
 
-It knows no schemas, no defaults and no rights. Versions are one counter; `now` stamps what carries a time.
+It knows no schemas and no defaults, and no rights beyond what `may` answers. Versions are one counter; `now` stamps
+what carries a time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from kairay.errors import KairayError
 from kairay.kube.errors import AbsentError, ConflictError
 from kairay.kube.fake_history import History
-from kairay.kube.interface import Labels, WatchEvent
+from kairay.kube.interface import Labels, Right, WatchEvent
 from kairay.kube.merge import copied, merged
 from kairay.kube.objects import Key, Kind, Manifest, Trim, key_of, kind_of, labels_of, uid_of, version_of
 
@@ -28,12 +29,15 @@ class FakeCluster:
 
     `calls` counts every call by (verb, kind), `writes` is the sum of those that write. `put`, `set_status` and
     `remove` act as others do (a user, KubeRay's operator): they count nothing. `fail_next` makes calls fail,
-    `disconnect` ends the running watches, `forget_history` makes older resourceVersions Gone.
+    `says` is what `discover` finds by path, `denied` are rights as they are written. `disconnect` ends the running
+    watches, `forget_history` makes older resourceVersions Gone.
     """
 
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.calls: Counter[tuple[str, str]] = Counter()
         self.log_texts: dict[Key, str] = {}
+        self.says: dict[str, Manifest] = {}
+        self.denied: set[str] = set()
         self.history = History()
         self._now = now
         self._objects: dict[Key, Manifest] = {}
@@ -180,11 +184,21 @@ class FakeCluster:
         lines = self.log_texts.get(key, "").splitlines(keepends=True)
         return "".join(lines if tail is None else lines[-tail:])
 
+    async def discover(self, path: str) -> Manifest | None:
+        """See Cluster."""
+        await self._call("discover", None)
+        return copied(self.says.get(path))
+
+    async def may(self, right: Right) -> bool:
+        """See Cluster."""
+        await self._call("may", None)
+        return str(right) not in self.denied
+
     # -- inside -------------------------------------------------------------------------------------------------
 
-    async def _call(self, verb: str, kind: Kind) -> None:
+    async def _call(self, verb: str, kind: Kind | None) -> None:
         await asyncio.sleep(0)
-        self.calls[verb, kind.kind] += 1
+        self.calls[verb, "" if kind is None else kind.kind] += 1
         for position, (failing, of_kind, error) in enumerate(self._failures):
             if failing == verb and of_kind in (None, kind):
                 del self._failures[position]

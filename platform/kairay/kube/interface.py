@@ -33,6 +33,23 @@ class WatchEvent:
     object: Manifest
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Right:
+    """Something that we may do, or not, in a namespace (empty: everywhere)."""
+
+    verb: str
+    resource: str
+    """In the plural: `pods`."""
+    group: str = ""
+    subresource: str = ""
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        """As rules name it: `create services/proxy`, `create workspaces.kaito.sh`."""
+        whole = f"{self.resource}.{self.group}" if self.group else self.resource
+        return f"{self.verb} {whole}/{self.subresource}" if self.subresource else f"{self.verb} {whole}"
+
+
 class Cluster(Protocol):
     """One API server.
 
@@ -95,3 +112,9 @@ class Cluster(Protocol):
 
     async def logs(self, key: Key, *, container: str | None = None, tail: int | None = None) -> str:
         """A pod's log, or its last `tail` lines; AbsentError without the pod."""
+
+    async def discover(self, path: str) -> Manifest | None:
+        """What the server says of itself at `/version` or of an API below `/apis`; None for an API it lacks."""
+
+    async def may(self, right: Right) -> bool:
+        """Whether these credentials have a right; the question is stored nowhere."""

@@ -56,6 +56,9 @@ NODE: Final = Kind("v1", "Node", "nodes", namespaced=False)
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 STATEFUL_SET: Final = Kind("apps/v1", "StatefulSet", "statefulsets")
 JOB: Final = Kind("batch/v1", "Job", "jobs")
+DAEMON_SET: Final = Kind("apps/v1", "DaemonSet", "daemonsets")
+SERVICE_ACCOUNT: Final = Kind("v1", "ServiceAccount", "serviceaccounts")
+STORAGE_CLASS: Final = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 VALIDATING_WEBHOOK: Final = Kind(
@@ -71,8 +74,8 @@ KINDS: Final[Mapping[tuple[str, str], Kind]] = {
     (kind.api_version, kind.kind): kind
     for kind in (
         WORKSPACE, RAY_JOB, RAY_SERVICE, RAY_CLUSTER, POD, SERVICE, CONFIG_MAP, SECRET, CLAIM, EVENT, NODE,
-        DEPLOYMENT, STATEFUL_SET, JOB, NETWORK_POLICY, LEASE, VALIDATING_WEBHOOK, NODE_POOL,
-        NODE_CLAIM,
+        DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB, NETWORK_POLICY, LEASE, VALIDATING_WEBHOOK, NODE_POOL,
+        NODE_CLAIM, SERVICE_ACCOUNT, STORAGE_CLASS,
     )
 }  # fmt: skip
 """By (apiVersion, kind)."""
