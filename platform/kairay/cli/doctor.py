@@ -88,6 +88,8 @@ async def _examine(workspaces: tuple[Workspace, ...], namespace: str | None) -> 
             now=now,
         )
     findings = check(seen)
+    if not seen.answers:
+        return findings
     settings = Settings()
     try:
         settings = read_settings(seen.settings)

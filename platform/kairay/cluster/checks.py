@@ -49,7 +49,7 @@ _NEEDED_FOR: Final[Mapping[tuple[str, str], str]] = {
 def check(seen: Observed) -> list[Finding]:
     """Every finding, the cluster's first; only the first one where the API server does not answer."""
     version = check_version(seen.version, seen.server)
-    if isinstance(seen.version, Unseen) and not seen.version.denied:
+    if not seen.answers:
         return [version]
     found = [version, check_crd(seen), *check_kuberay(seen), *check_controller(seen)]
     found += [*check_tables(seen), *check_storage(seen), check_network(seen.daemon_sets), *check_rights(seen)]

@@ -53,10 +53,10 @@ async def observe(
     Only this much where the API server does not answer at all.
     """
     version = await _try(_version(cluster))
-    if isinstance(version, Unseen) and not version.denied:
-        return Observed(server=server, now=now, version=version, settings=_ours(environment))
-    deployments = await _all(cluster, DEPLOYMENT)
-    seen = Observed(server=server, now=now, version=version, deployments=deployments)
+    seen = Observed(server=server, now=now, version=version, settings=_ours(environment))
+    if not seen.answers:
+        return seen
+    seen = replace(seen, deployments=await _all(cluster, DEPLOYMENT))
     home = SYSTEM if seen.controller is None else str(seen.controller["metadata"]["namespace"])
     settings = await _settings(cluster, home, seen.controller, environment)
     daemon_sets, nodes, classes = await asyncio.gather(

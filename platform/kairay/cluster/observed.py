@@ -94,6 +94,11 @@ class Observed:
     karpenter: KarpenterSeen | None = None
 
     @property
+    def answers(self) -> bool:
+        """The API server does; else nothing of the rest is known."""
+        return not isinstance(self.version, Unseen) or self.version.denied
+
+    @property
     def provider(self) -> str:
         """Where GPU nodes come from: `existing`, `aks`, `karpenter`, or what else was written."""
         return self.settings.get(PROVIDER, "").strip() or "existing"

@@ -1,0 +1,328 @@
+"""`kairay doctor` from the look at a cluster to the exit code, over an API server in memory and one on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from doctor_scenes import (
+    NOW,
+    account,
+    config_map,
+    controller,
+    engine,
+    lease,
+    node,
+    operator,
+    plugin,
+    resource_list,
+    storage,
+    unavailable,
+)
+from kairay.cli.main import main
+from kairay.cluster.checks import check
+from kairay.cluster.doctor import node_class_of, observe
+from kairay.cluster.findings import Status
+from kairay.cluster.observed import NodeClass, Observed
+from kairay.errors import KairayError, TransientError
+from kairay.kube.fake import FakeCluster
+from kairay.kube.objects import DEPLOYMENT, NODE, Manifest, key_of
+
+ROOT = Path(__file__).resolve().parents[2]
+SAYS: dict[str, Manifest] = {
+    "/version": {"gitVersion": "v1.34.1"},
+    "/apis/kaito.sh/v1beta1": resource_list("workspaces", "workspaces/status"),
+    "/apis/ray.io/v1": resource_list("rayclusters", "rayjobs", "rayservices"),
+}
+OBJECTS = (
+    controller(), operator(), plugin(), engine(), node(), storage(),
+    storage("files", "file.csi.azure.com", default=False), lease(), account(),
+    config_map("kairay-presets"), config_map("kairay-sizes"),
+)  # fmt: skip
+
+
+def cluster_of(*objects: Manifest, says: Mapping[str, Manifest] = SAYS) -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.says = dict(says)
+    for each in objects or OBJECTS:
+        cluster.put(each)
+    return cluster
+
+
+def look(cluster: FakeCluster, **environment: str) -> Observed:
+    return asyncio.run(
+        observe(cluster, server="https://ml", namespace="team", environment=environment, now=NOW)
+    )
+
+
+def complaints(seen: Observed) -> dict[str, Status]:
+    return {each.name: each.status for each in check(seen) if each.status is not Status.OK}
+
+
+def test_a_whole_cluster_has_no_complaint_and_nothing_is_written() -> None:
+    cluster = cluster_of()
+    assert complaints(look(cluster)) == {}
+    assert cluster.writes == 0
+
+
+def test_an_empty_cluster_lacks_everything_by_name() -> None:
+    cluster = cluster_of(node("cpu", gpus=0, labels={}), says={"/version": {"gitVersion": "v1.34.1"}})
+    found = complaints(look(cluster))
+    missing = {name for name, status in found.items() if status is Status.MISSING}
+    expected = {"Workspaces", "KubeRay's kinds", "KubeRay's operator", "controller", "storage", "GPU nodes"}
+    assert missing == expected
+
+
+def test_a_server_that_does_not_answer_is_asked_once() -> None:
+    cluster = cluster_of()
+    cluster.fail_next("discover", None, TransientError("https://ml does not answer"))
+    assert complaints(look(cluster)) == {"Kubernetes": Status.MISSING}
+    assert sum(cluster.calls.values()) == 1
+
+
+def test_one_list_that_is_forbidden_leaves_the_rest() -> None:
+    cluster = cluster_of()
+    cluster.fail_next("list", NODE, KairayError("nodes is forbidden", reason="Forbidden"))
+    assert complaints(look(cluster)) == {"GPU nodes": Status.WARNING}
+
+
+def test_rights_are_asked_for_the_namespace_that_is_meant() -> None:
+    cluster = cluster_of()
+    cluster.denied = {"create workspaces.kaito.sh", "get secrets"}
+    sentences = [each.sentence for each in check(look(cluster)) if each.name == "your rights"]
+    assert any("create workspaces.kaito.sh in namespace team" in each for each in sentences)
+    assert any("get secrets in namespace team" in each for each in sentences)
+
+
+def test_settings_are_the_controllers_then_this_machines() -> None:
+    cluster = cluster_of()
+    cluster.put(config_map("kairay-controller", KAIRAY_NODES_PROVIDER="karpenter", KAIRAY_RUN_STORAGE="0"))
+    written = controller()
+    written["spec"]["template"]["spec"]["containers"][0]["env"] = [
+        {"name": "KAIRAY_RUN_STORAGE", "value": "5Gi"}, {"name": "KAIRAY_NAMESPACE", "valueFrom": {}},
+    ]  # fmt: skip
+    cluster.put(written)
+    seen = look(cluster, KAIRAY_NODES_PROVIDER="aks", KAIRAY_AKS_CLUSTER="ml", HOME="/root")
+    assert seen.settings == {
+        "KAIRAY_NODES_PROVIDER": "karpenter", "KAIRAY_AKS_CLUSTER": "ml", "KAIRAY_RUN_STORAGE": "5Gi",
+    }  # fmt: skip
+
+
+def test_a_controller_in_another_namespace_is_found() -> None:
+    moved = [
+        {**each, "metadata": {**each["metadata"], "namespace": "ops"}}
+        if each["metadata"].get("namespace") == "kairay-system"
+        else each
+        for each in OBJECTS
+    ]
+    seen = look(cluster_of(*moved))
+    assert (seen.namespace, complaints(seen)) == ("ops", {})
+
+
+def test_aks_without_its_names_says_which() -> None:
+    found = {each.name: each.sentence for each in check(look(cluster_of(), KAIRAY_NODES_PROVIDER="aks"))}
+    assert "KAIRAY_AKS_SUBSCRIPTION" in found["Azure"]
+    found = {
+        each.name: each.sentence
+        for each in check(look(cluster_of(), KAIRAY_NODES_PROVIDER="aks", KAIRAY_AKS_CLUSTER="ml"))
+    }
+    assert "need KAIRAY_AKS_SUBSCRIPTION and KAIRAY_AKS_RESOURCE_GROUP too" in found["Azure"]
+
+
+def test_node_classes_have_the_names_of_node_auto_provisioning_unless_told() -> None:
+    assert node_class_of({}) == NodeClass(group="karpenter.azure.com", kind="AKSNodeClass", name="default")
+    told = {
+        "KAIRAY_KARPENTER_NODE_CLASS_GROUP": "karpenter.k8s.aws",
+        "KAIRAY_KARPENTER_NODE_CLASS_KIND": "EC2NodeClass",
+        "KAIRAY_KARPENTER_NODE_CLASS_NAME": "gpu",
+    }
+    assert node_class_of(told) == NodeClass(group="karpenter.k8s.aws", kind="EC2NodeClass", name="gpu")
+
+
+def test_karpenters_kinds_and_its_node_class_are_looked_up_as_the_server_names_them() -> None:
+    cluster = cluster_of()
+    assert complaints(look(cluster, KAIRAY_NODES_PROVIDER="karpenter")) == {
+        "Karpenter": Status.MISSING, "node class": Status.MISSING,
+    }  # fmt: skip
+    cluster.says |= {
+        "/apis/karpenter.sh/v1": resource_list("nodepools", "nodeclaims"),
+        "/apis/karpenter.azure.com": {"preferredVersion": {"groupVersion": "karpenter.azure.com/v1beta1"}},
+        "/apis/karpenter.azure.com/v1beta1": resource_list("aksnodeclasses", kind="AKSNodeClass"),
+    }
+    found = {each.name: each.sentence for each in check(look(cluster, KAIRAY_NODES_PROVIDER="karpenter"))}
+    assert "there is no AKSNodeClass.karpenter.azure.com default" in found["node class"]
+
+
+# The command itself, against an API server on loopback.
+
+
+@contextmanager
+def served(objects: tuple[Manifest, ...], says: Mapping[str, Manifest] = SAYS) -> Iterator[str]:
+    """An API server that answers reads and reviews of rights from these objects."""
+    pages: dict[str, Any] = dict(says)
+    for each in objects:
+        key = key_of(each)
+        pages[key.path] = each
+        pages.setdefault(key.kind.path(), {"metadata": {"resourceVersion": "1"}, "items": []})[
+            "items"
+        ].append(each)
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self, status: int, body: Any) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path.partition("?")[0])
+            self._answer(404, {"message": "not found"}) if page is None else self._answer(200, page)
+
+        def do_POST(self) -> None:
+            review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert review["kind"] == "SelfSubjectAccessReview"
+            self._answer(201, {"status": {"allowed": True}})
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def kubeconfig(tmp_path: Path, url: str) -> str:
+    path = tmp_path / "kubeconfig"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
+                "clusters": [{"name": "c", "cluster": {"server": url}}],
+                "users": [{"name": "u", "user": {"token": "t"}}],
+            }
+        )
+    )
+    return str(path)
+
+
+def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as left:
+        main(["doctor", *arguments])
+    out, err = capsys.readouterr()
+    return int(left.value.code or 0), out, err
+
+
+def fresh_lease() -> Manifest:
+    return lease("2999-01-01T00:00:00.000000Z")
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Points the command at a cluster of these objects."""
+    monkeypatch.delenv("KAIRAY_NODES_PROVIDER", raising=False)
+    with ExitStack() as stack:
+
+        def point(*objects: Manifest) -> None:
+            url = stack.enter_context(served(objects))
+            monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, url))
+
+        yield point
+
+
+def whole_but(*changed: Manifest) -> tuple[Manifest, ...]:
+    keys = {key_of(each) for each in (*changed, fresh_lease())}
+    return (*(each for each in OBJECTS if key_of(each) not in keys), fresh_lease(), *changed)
+
+
+def test_a_whole_cluster_ends_with_0_and_ticks(capsys: pytest.CaptureFixture[str], on: Any) -> None:
+    on(*whole_but())
+    code, out, err = doctor(capsys)
+    assert (code, err) == (0, "")
+    assert "✓ Kubernetes" in out
+    assert "✗" not in out
+    assert out.splitlines()[-1].startswith("0 missing, 0 to look at")
+
+
+def test_something_missing_is_crossed_and_ends_with_4(capsys: pytest.CaptureFixture[str], on: Any) -> None:
+    on(*whole_but(unavailable(controller(), "no image")))
+    code, out, _ = doctor(capsys)
+    assert code == 4
+    assert "✗ controller " in out
+    assert "no image" in out
+
+
+def test_json_has_a_name_a_status_and_a_sentence(capsys: pytest.CaptureFixture[str], on: Any) -> None:
+    on(*whole_but())
+    code, out, _ = doctor(capsys, "-o", "json")
+    assert code == 0
+    assert all(set(each) == {"name", "status", "sentence"} for each in json.loads(out))
+    assert "v1.34.1" in json.loads(out)[0]["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "code", "says"),
+    [
+        ({"app": "quickstart", "node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4"}, 0, "✓ Workspace"),
+        ({"accelerator": "nvidia"}, 4, "no node has the labels app=quickstart"),
+    ],
+)  # fmt: skip
+def test_a_workspace_is_checked_as_the_controller_would(
+    capsys: pytest.CaptureFixture[str], on: Any, labels: dict[str, str], code: int, says: str
+) -> None:
+    on(*whole_but(node(labels=labels)))
+    ended, out, _ = doctor(capsys, "-w", str(ROOT / "examples" / "quickstart" / "workspace.yaml"))
+    assert ended == code, out
+    assert says in out
+
+
+def test_a_setting_that_the_controller_cannot_read_is_a_finding(
+    capsys: pytest.CaptureFixture[str], on: Any
+) -> None:
+    on(*whole_but(config_map("kairay-controller", KAIRAY_NODES_PROVIDER="gcp")))
+    code, out, _ = doctor(capsys)
+    assert code == 4
+    assert "KAIRAY_NODES_PROVIDER='gcp'" in out
+
+
+def test_no_kubeconfig_and_no_server_are_findings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    code, out, err = doctor(capsys)
+    assert (code, err) == (4, "")
+    assert "✗ Kubernetes" in out
+    with served(()) as url:
+        pass
+    monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, url))
+    code, out, err = doctor(capsys)
+    assert (code, err) == (4, "")
+    assert "does not answer" in out
+
+
+def test_a_file_that_is_not_there_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = doctor(capsys, "-w", "nowhere.yaml")
+    assert code == 2
+    assert "nowhere.yaml" in err
+
+
+def test_a_deployment_list_is_read_for_all_namespaces() -> None:
+    cluster = cluster_of()
+    look(cluster)
+    assert cluster.calls["list", DEPLOYMENT.kind] == 1
