@@ -7,11 +7,15 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pytest
 
 from bare import BareApiServer
+from kairay.cluster.checks import check
+from kairay.cluster.doctor import observe
+from kairay.cluster.findings import Finding, Status
 from kairay.controller.leader import Elector
 from kairay.errors import HostError, InputError, KairayError
 from kairay.kube.cache import Cache
@@ -19,7 +23,7 @@ from kairay.kube.client import Client
 from kairay.kube.connect import Connection, connect
 from kairay.kube.errors import AbsentError, ConflictError, GoneError
 from kairay.kube.fake import FakeCluster
-from kairay.kube.interface import Cluster, EventType
+from kairay.kube.interface import Cluster, EventType, Right
 from kairay.kube.objects import (
     CONFIG_MAP,
     LEASE,
@@ -212,6 +216,7 @@ def test_a_missing_right_is_told_with_verb_and_resource_and_a_bad_token_as_such(
             ) as caught:
                 await client.apply({**config(), "kind": "Service"})
             assert caught.value.reason == "Forbidden"
+            assert not await client.may(Right(verb="get", resource="secrets", namespace="kube-client"))
             with pytest.raises(KairayError, match=r'cannot list resource "rayjobs" in API group "ray\.io"'):
                 await client.list(RAY_JOB)
             with pytest.raises(KairayError, match='cannot watch resource "pods"'):
@@ -314,3 +319,33 @@ def test_the_cache_catches_up_after_its_connection_was_cut(connection: Connectio
             await asyncio.gather(running, return_exceptions=True)
 
     run(scenario())
+
+
+def test_a_server_tells_its_version_its_apis_and_our_rights(connection: Connection) -> None:
+    async def scenario() -> None:
+        async with Client(connection) as cluster:
+            version = await cluster.discover("/version") or {}
+            assert version["gitVersion"].startswith("v1.")
+            apps = await cluster.discover("/apis/apps/v1") or {}
+            assert "deployments" in [each["name"] for each in apps["resources"]]
+            assert await cluster.discover("/apis/nobody.example/v1") is None
+            right = Right(verb="create", resource="pods", subresource="proxy", namespace="kube-client")
+            assert await cluster.may(right)
+
+    run(scenario())
+
+
+def test_a_bare_server_lacks_what_doctor_looks_for(connection: Connection) -> None:
+    async def scenario() -> list[Finding]:
+        async with Client(connection) as client:
+            now = datetime.now(UTC)
+            seen = await observe(
+                client, server=connection.server, namespace="kube-client", environment={}, now=now
+            )
+            return check(seen)
+
+    found = {each.name: each.status for each in run(scenario())}
+    assert found["Kubernetes"] is Status.OK
+    assert found["your rights"] is Status.OK
+    assert found["KubeRay's operator"] is Status.MISSING
+    assert found["storage"] is Status.MISSING

@@ -27,8 +27,11 @@ LACKS = (
 REAL = AksSettings(subscription="s", resource_group="g", cluster="c")
 
 
-def look(azure: Simulator, **changes: Any) -> AzureSeen:
-    return asyncio.run(observe_azure(settings(azure, **changes), {}))
+IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+
+
+def look(azure: Simulator, environment: dict[str, str] | None = None, **changes: Any) -> AzureSeen:
+    return asyncio.run(observe_azure(settings(azure, **changes), environment or {}))
 
 
 def observed(seen: AzureSeen, **changes: Any) -> Observed:
@@ -59,7 +62,7 @@ def test_a_cluster_with_quota_has_no_complaint_and_is_only_read(azure: Simulator
     found = findings(azure)
     assert {name for name, each in found.items() if each.status is not Status.OK} == set()
     assert found["GPU quota"].sentence == f"{FAMILY} vCPUs: 96 of 96 left (4 × {A100})"
-    assert "ml in eastus, read as your own login" in found["AKS cluster"].sentence
+    assert "ml in eastus; that pools may be written" in found["AKS cluster"].sentence
     assert all(entry["call"].startswith("GET ") for entry in azure.arm.log)
 
 
@@ -89,15 +92,26 @@ def test_a_permission_that_is_missing_is_named(
 ) -> None:
     quota(azure, **{FAMILY: 96})
     refuse(azure, call, action)
-    found = findings(azure)[name]
+    found = findings(azure, environment=IN_POD)[name]
     assert found.status is status
     assert action in found.sentence
+    assert "Kairay's identity" not in found.sentence
+
+
+def test_what_a_person_may_not_see_is_not_called_missing(azure: Simulator) -> None:
+    refuse(azure, "GET cluster", "Microsoft.ContainerService/managedClusters/read")
+    found = findings(azure)["AKS cluster"]
+    assert found.status is Status.WARNING
+    assert "Microsoft.ContainerService/managedClusters/read" in found.sentence
+    assert "exec deployment/kairay-controller -- kairay doctor" in found.sentence
 
 
 def test_an_unknown_cluster_is_one_finding_with_the_variables_to_check(azure: Simulator) -> None:
     found = findings(azure, cluster="other")
     assert found["AKS cluster"].status is Status.MISSING
-    assert "'" in found["AKS cluster"].sentence or "other" in found["AKS cluster"].sentence
+    assert "managedClusters/other' under resource group 'ml' was not found" in found["AKS cluster"].sentence
+    assert "check KAIRAY_AKS_SUBSCRIPTION" in found["AKS cluster"].sentence
+    assert "node pools" not in found
     assert found["GPU quota"].status is Status.WARNING
     assert "region is not known" in found["GPU quota"].sentence
 
@@ -110,6 +124,7 @@ def test_an_azure_that_does_not_answer_is_a_finding(azure: Simulator) -> None:
     found = findings(azure, endpoint="http://127.0.0.1:9")
     assert found["AKS cluster"].status is Status.MISSING
     assert "does not answer" in found["AKS cluster"].sentence
+    assert "asked again" not in found["AKS cluster"].sentence
 
 
 def test_a_location_beside_the_clusters_is_a_warning(azure: Simulator) -> None:
@@ -202,14 +217,11 @@ def test_without_a_login_nothing_else_is_asked() -> None:
     login = Login(
         ClientAuthenticationError(message="AADSTS700213: No matching federated identity record found")
     )
-    seen = asyncio.run(
-        observe_azure(REAL, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, open_login=lambda *_: login)
-    )
+    seen = asyncio.run(observe_azure(REAL, IN_POD, open_login=lambda *_: login))
     found = {each.name: each for each in check(observed(seen))}
     assert login.closed
     assert login.scopes == ["https://management.azure.com/.default"]
     assert found["Azure login"].status is Status.MISSING
-    assert "this pod's identity" in found["Azure login"].sentence
     assert "federated credential" in found["Azure login"].sentence
     assert "AKS cluster" not in found
 

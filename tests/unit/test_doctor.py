@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -103,6 +104,11 @@ def test_rights_are_asked_for_the_namespace_that_is_meant() -> None:
     assert any("get secrets in namespace team" in each for each in sentences)
 
 
+def test_in_the_controllers_pod_its_own_account_is_no_person() -> None:
+    seen = look(cluster_of(), KUBERNETES_SERVICE_HOST="10.0.0.1")
+    assert "your rights" not in [each.name for each in check(seen)]
+
+
 def test_settings_are_the_controllers_then_this_machines() -> None:
     cluster = cluster_of()
     cluster.put(config_map("kairay-controller", KAIRAY_NODES_PROVIDER="karpenter", KAIRAY_RUN_STORAGE="0"))
@@ -136,6 +142,14 @@ def test_aks_without_its_names_says_which() -> None:
         for each in check(look(cluster_of(), KAIRAY_NODES_PROVIDER="aks", KAIRAY_AKS_CLUSTER="ml"))
     }
     assert "need KAIRAY_AKS_SUBSCRIPTION and KAIRAY_AKS_RESOURCE_GROUP too" in found["Azure"]
+
+
+def test_without_azures_clients_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kairay.cluster.doctor_azure", None)
+    names = ("SUBSCRIPTION", "RESOURCE_GROUP", "CLUSTER")
+    seen = look(cluster_of(), KAIRAY_NODES_PROVIDER="aks", **{f"KAIRAY_AKS_{name}": "x" for name in names})
+    found = {each.name: each.sentence for each in check(seen)}
+    assert "install kairay[azure]" in found["Azure"]
 
 
 def test_node_classes_have_the_names_of_node_auto_provisioning_unless_told() -> None:
@@ -239,8 +253,8 @@ def on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     monkeypatch.delenv("KAIRAY_NODES_PROVIDER", raising=False)
     with ExitStack() as stack:
 
-        def point(*objects: Manifest) -> None:
-            url = stack.enter_context(served(objects))
+        def point(*objects: Manifest, **says: Manifest) -> None:
+            url = stack.enter_context(served(objects, {**SAYS, **says}))
             monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, url))
 
         yield point
@@ -299,6 +313,22 @@ def test_a_setting_that_the_controller_cannot_read_is_a_finding(
     code, out, _ = doctor(capsys)
     assert code == 4
     assert "KAIRAY_NODES_PROVIDER='gcp'" in out
+
+
+def test_karpenter_with_a_ready_node_class_is_ticked(capsys: pytest.CaptureFixture[str], on: Any) -> None:
+    api = "karpenter.azure.com/v1beta1"
+    says = {
+        "/apis/karpenter.sh/v1": resource_list("nodepools", "nodeclaims"),
+        "/apis/karpenter.azure.com": {"preferredVersion": {"groupVersion": api}},
+        f"/apis/{api}": resource_list("aksnodeclasses", "aksnodeclasses/status", kind="AKSNodeClass"),
+        f"/apis/{api}/aksnodeclasses/default": {
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}
+        },
+    }
+    on(*whole_but(config_map("kairay-controller", KAIRAY_NODES_PROVIDER="karpenter")), **says)
+    code, out, _ = doctor(capsys)
+    assert code == 0, out
+    assert "AKSNodeClass.karpenter.azure.com default is ready" in out
 
 
 def test_no_kubeconfig_and_no_server_are_findings(

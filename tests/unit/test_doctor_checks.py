@@ -1,4 +1,4 @@
-"""What was seen of a cluster becomes findings: each lack is named with its remedy, and nothing else is complained of."""
+"""What was seen of a cluster becomes findings: each lack is named with its remedy, and nothing else is told off."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_a_node_without_its_gpus_is_told_the_likely_cause(sick: Any, daemon_sets
         each for each in check(whole(nodes=(sick,), daemon_sets=daemon_sets)) if each.name == "GPU nodes"
     ]
     assert [each.status for each in found] == [Status.MISSING]
-    assert found[0].sentence.startswith("gpu-1 advertise no GPU")
+    assert found[0].sentence.startswith("none is advertised on gpu-1")
 
 
 @pytest.mark.parametrize(

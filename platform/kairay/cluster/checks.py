@@ -213,7 +213,7 @@ def check_rights(seen: Observed) -> Iterator[Finding]:
             yield _lacking(name, right)
     if held:
         where = next(iter(seen.rights)).namespace
-        yield ok(name, f"{', '.join(map(str, held))} in namespace {where}")
+        yield ok(name, f"{_grouped(held)} in namespace {where}")
 
 
 def _lacking(name: str, right: Right) -> Finding:
@@ -222,6 +222,15 @@ def _lacking(name: str, right: Right) -> Finding:
     if needed is None:
         return missing(name, wish)
     return warning(name, f"{wish} ({needed})")
+
+
+def _grouped(rights: Iterable[Right]) -> str:
+    """`create, list pods; get secrets`."""
+    verbs: dict[str, list[str]] = {}
+    for right in rights:
+        verb, _, what = str(right).partition(" ")
+        verbs.setdefault(what, []).append(verb)
+    return "; ".join(f"{', '.join(each)} {what}" for what, each in verbs.items())
 
 
 def _is_default(storage_class: Manifest) -> bool:

@@ -75,7 +75,7 @@ def check_nodes(seen: Observed) -> Iterator[Finding]:
     yield _plugin(seen, advertising, bool(gpu_nodes))
     if advertising:
         total = sum(map(_gpus, advertising))
-        yield ok("GPU nodes", f"{len(advertising)} advertise {total} GPUs: {_names(advertising)}")
+        yield ok("GPU nodes", f"{total} GPU(s) on {len(advertising)} node(s): {_names(advertising)}")
     elif seen.provider == "existing" and not gpu_nodes:
         yield missing(
             "GPU nodes",
@@ -89,7 +89,7 @@ def check_nodes(seen: Observed) -> Iterator[Finding]:
         if not _gpus(node):
             causes.setdefault(why_no_gpus(node, seen.daemon_sets), []).append(node)
     for cause, nodes in causes.items():
-        yield missing("GPU nodes", f"{_names(nodes)} advertise no GPU: {cause}")
+        yield missing("GPU nodes", f"none is advertised on {_names(nodes)}: {cause}")
 
 
 def check_need(need: Need, seen: Observed) -> Iterator[Finding]:

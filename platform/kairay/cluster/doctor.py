@@ -59,6 +59,7 @@ async def observe(
     seen = replace(seen, deployments=await _all(cluster, DEPLOYMENT))
     home = SYSTEM if seen.controller is None else str(seen.controller["metadata"]["namespace"])
     settings = await _settings(cluster, home, seen.controller, environment)
+    wanted = () if is_in_pod(environment) else rights_wanted(namespace)
     daemon_sets, nodes, classes = await asyncio.gather(
         _all(cluster, DAEMON_SET), _all(cluster, NODE), _all(cluster, STORAGE_CLASS)
     )
@@ -73,7 +74,7 @@ async def observe(
         lease=await _try(cluster.get(Key(LEASE, home, CONTROLLER))),
         account=await _try(cluster.get(Key(SERVICE_ACCOUNT, home, CONTROLLER))),
         tables={name: await _try(_is_there(cluster, Key(CONFIG_MAP, home, name))) for name in TABLES},
-        rights={right: await _try(cluster.may(right)) for right in rights_wanted(namespace)},
+        rights={right: await _try(cluster.may(right)) for right in wanted},
     )
     match seen.provider:
         case "aks":
@@ -97,6 +98,11 @@ def rights_wanted(namespace: str) -> tuple[Right, ...]:
         *proxies,
         Right(verb="get", resource="secrets", namespace=namespace),
     )
+
+
+def is_in_pod(environment: Mapping[str, str]) -> bool:
+    """The controller's pod, whose account and identity are Kairay's own, not a person's."""
+    return "KUBERNETES_SERVICE_HOST" in environment and "KUBECONFIG" not in environment
 
 
 def node_class_of(settings: Mapping[str, str]) -> NodeClass:

@@ -7,10 +7,11 @@ write cannot be tried without writing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from azure.mgmt.containerservice.aio import ContainerServiceClient
 
+from kairay.cluster.doctor import is_in_pod
 from kairay.cluster.findings import Unseen
 from kairay.cluster.observed import AzureSeen
 from kairay.nodes.aks_client import get_pages, open_client, refusals
@@ -22,7 +23,12 @@ from kairay.nodes.interface import RefusalKind, RefusedError
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
-_IN_A_POD = "KUBERNETES_SERVICE_HOST"
+_WORDS: Final = (
+    ("Kairay's identity", "the login that was used"),
+    ("it is asked again", "try again"),
+    ("; assign the role of docs/aks.md to it on the cluster", "; docs/aks.md has the role for the cluster"),
+)
+"""The catalogue of refusals speaks for the controller, which waits and asks again; here somebody looks once."""
 T = TypeVar("T")
 Open = Callable[[AksSettings, Mapping[str, str]], "AsyncTokenCredential | None"]
 
@@ -31,18 +37,18 @@ async def observe_azure(
     settings: AksSettings, environment: Mapping[str, str], *, open_login: Open = open_credential
 ) -> AzureSeen:
     """Login, cluster, pools, usage counters and sizes; without a login nothing else is asked."""
-    who = "this pod's identity" if _IN_A_POD in environment else "your own login"
+    in_pod = is_in_pod(environment)
     credential = open_login(settings, environment)
     try:
         login = await _login(settings, credential)
         if isinstance(login, Unseen):
             nothing = Unseen(why="there is no login to Azure", denied=True)
             return AzureSeen(
-                settings=settings, who=who, login=login, cluster=nothing, pools=nothing, market=Market(),
+                settings=settings, in_pod=in_pod, login=login, cluster=nothing, pools=nothing, market=Market(),
                 usages=nothing, sizes=nothing,
             )  # fmt: skip
         async with open_client(settings, credential) as client:
-            return await _look(client, settings, who, login)
+            return await _look(client, settings, login, in_pod=in_pod)
     finally:
         if credential is not None:
             await credential.close()
@@ -60,7 +66,9 @@ async def _login(settings: AksSettings, credential: AsyncTokenCredential | None)
     return await _try(ask())
 
 
-async def _look(client: ContainerServiceClient, settings: AksSettings, who: str, login: str) -> AzureSeen:
+async def _look(
+    client: ContainerServiceClient, settings: AksSettings, login: str, *, in_pod: bool
+) -> AzureSeen:
     names = (settings.resource_group, settings.cluster)
     cluster = await _try(_cluster(client, names))
     pools = await _try(_pools(client, names))
@@ -75,7 +83,7 @@ async def _look(client: ContainerServiceClient, settings: AksSettings, who: str,
         sizes = await _try(_sizes(client, f"{compute}/skus", region))
     return AzureSeen(
         settings=settings,
-        who=who,
+        in_pod=in_pod,
         login=login,
         cluster=cluster,
         pools=pools,
@@ -111,4 +119,7 @@ async def _try(work: Awaitable[T]) -> T | Unseen:
     try:
         return await work
     except RefusedError as error:
-        return Unseen(why=error.refusal.message, denied=error.refusal.kind is RefusalKind.DENIED)
+        why = error.refusal.message
+        for theirs, ours in _WORDS:
+            why = why.replace(theirs, ours)
+        return Unseen(why=why, denied=error.refusal.kind is RefusalKind.DENIED)

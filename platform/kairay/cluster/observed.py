@@ -53,8 +53,8 @@ class AzureSeen:
     """The AKS cluster, as the login that was used sees it."""
 
     settings: AksSettings
-    who: str
-    """Whose login was used, in words."""
+    in_pod: bool
+    """The controller's identity was used; else a person's login, whose refusals say nothing of the controller."""
     login: str | Unseen
     """How it went; Unseen: there is none."""
     cluster: Mapping[str, Any] | Unseen
