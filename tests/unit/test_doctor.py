@@ -28,12 +28,13 @@ from doctor_scenes import (
     resource_list,
     storage,
     unavailable,
+    workload,
 )
 from kairay.cli.main import main
 from kairay.cluster.checks import check
-from kairay.cluster.doctor import node_class_of, observe
+from kairay.cluster.doctor import observe
 from kairay.cluster.findings import Status
-from kairay.cluster.observed import NodeClass, Observed
+from kairay.cluster.observed import KarpenterSeen, Observed
 from kairay.errors import KairayError, TransientError
 from kairay.kube.fake import FakeCluster
 from kairay.kube.objects import DEPLOYMENT, NODE, Manifest, key_of
@@ -152,14 +153,31 @@ def test_without_azures_clients_it_says_what_to_install(monkeypatch: pytest.Monk
     assert "install kairay[azure]" in found["Azure"]
 
 
-def test_node_classes_have_the_names_of_node_auto_provisioning_unless_told() -> None:
-    assert node_class_of({}) == NodeClass(group="karpenter.azure.com", kind="AKSNodeClass", name="default")
-    told = {
-        "KAIRAY_KARPENTER_NODE_CLASS_GROUP": "karpenter.k8s.aws",
-        "KAIRAY_KARPENTER_NODE_CLASS_KIND": "EC2NodeClass",
-        "KAIRAY_KARPENTER_NODE_CLASS_NAME": "gpu",
-    }
-    assert node_class_of(told) == NodeClass(group="karpenter.k8s.aws", kind="EC2NodeClass", name="gpu")
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, "AKSNodeClass.karpenter.azure.com default"),
+        (
+            {
+                "KAIRAY_KARPENTER_NODE_CLASS_GROUP": "karpenter.k8s.aws",
+                "KAIRAY_KARPENTER_NODE_CLASS_KIND": "EC2NodeClass",
+                "KAIRAY_KARPENTER_NODE_CLASS_NAME": "gpu",
+            },
+            "EC2NodeClass.karpenter.k8s.aws gpu",
+        ),
+    ],
+)
+def test_the_node_class_is_the_one_that_the_settings_name(settings: dict[str, str], wanted: str) -> None:
+    seen = look(cluster_of(), KAIRAY_NODES_PROVIDER="karpenter", **settings)
+    assert isinstance(seen.karpenter, KarpenterSeen)
+    assert str(seen.karpenter.wanted) == wanted
+
+
+def test_a_node_class_that_cannot_have_its_name_is_a_finding() -> None:
+    told = {"KAIRAY_KARPENTER_NODE_CLASS_NAME": "Not A Name"}
+    found = {e.name: e for e in check(look(cluster_of(), KAIRAY_NODES_PROVIDER="karpenter", **told))}
+    assert found["Karpenter"].status is Status.MISSING
+    assert "KAIRAY_KARPENTER_NODE_CLASS_NAME='Not A Name'" in found["Karpenter"].sentence
 
 
 def test_karpenters_kinds_and_its_node_class_are_looked_up_as_the_server_names_them() -> None:
@@ -313,6 +331,19 @@ def test_a_setting_that_the_controller_cannot_read_is_a_finding(
     code, out, _ = doctor(capsys)
     assert code == 4
     assert "KAIRAY_NODES_PROVIDER='gcp'" in out
+
+
+def test_a_live_kaito_is_missing_its_end(capsys: pytest.CaptureFixture[str], on: Any) -> None:
+    kaito = workload("Deployment", "kaito-workspace", "mcr.microsoft.com/aks/kaito/workspace:0.12.0", "kaito")
+    kaito["metadata"]["labels"] = kaito["spec"]["template"]["metadata"]["labels"] = {
+        "app.kubernetes.io/name": "workspace"
+    }
+    kaito["spec"]["replicas"] = 1
+    on(*whole_but(kaito))
+    code, out, _ = doctor(capsys)
+    assert code == 4, out
+    assert "✗ KAITO" in out
+    assert "kaito/kaito-workspace" in out
 
 
 def test_karpenter_with_a_ready_node_class_is_ticked(capsys: pytest.CaptureFixture[str], on: Any) -> None:

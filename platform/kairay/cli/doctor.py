@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kairay.cluster.findings import Finding
     from kairay.cluster.observed import Need, Observed
     from kairay.controller.settings import Settings
+    from kairay.kube.client import Client
     from kairay.workspace import Workspace
 
 _MARKS: Final = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "missing": ("✗", "red")}
@@ -87,9 +88,9 @@ async def _examine(workspaces: tuple[Workspace, ...], namespace: str | None) -> 
             environment=os.environ,
             now=now,
         )
-    findings = check(seen)
-    if not seen.answers:
-        return findings
+        if not seen.answers:
+            return check(seen)
+        findings = [*check(seen), await _look_for_kaito(client)]
     settings = Settings()
     try:
         settings = read_settings(seen.settings)
@@ -97,6 +98,18 @@ async def _examine(workspaces: tuple[Workspace, ...], namespace: str | None) -> 
         findings.append(missing("settings", f"the controller does not start with them: {error.message}"))
     needs = [draw_need(each, seen, settings, now.date()) for each in workspaces]
     return findings + [finding for need in needs for finding in check_need(need, seen)]
+
+
+async def _look_for_kaito(client: Client) -> Finding:
+    from kairay.cluster.findings import Unseen, missing, ok, unseen
+    from kairay.controller.kaito import look_for_kaito, obstacle
+
+    name = "KAITO"
+    try:
+        found = obstacle(*await look_for_kaito(client, everywhere=True))
+    except KairayError as error:
+        return unseen(name, Unseen(why=error.message))
+    return ok(name, "is not live here") if found is None else missing(name, found)
 
 
 def draw_need(workspace: Workspace, seen: Observed, settings: Settings, today: date) -> Need:

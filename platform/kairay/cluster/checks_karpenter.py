@@ -6,14 +6,16 @@ from collections.abc import Iterator
 
 from kairay.cluster.findings import Finding, Unseen, missing, ok, unseen
 from kairay.cluster.observed import KarpenterSeen, Observed
-from kairay.kube.objects import Manifest
+from kairay.kube.objects import NODE_CLAIM, NODE_POOL, Manifest
 
-_KINDS = {"nodepools": "NodePool", "nodeclaims": "NodeClaim"}
+_KINDS = {each.plural: each.kind for each in (NODE_POOL, NODE_CLAIM)}
 
 
 def check_karpenter(seen: Observed) -> Iterator[Finding]:
     """Nothing where it brings no nodes."""
-    if seen.karpenter is not None:
+    if isinstance(seen.karpenter, Unseen):
+        yield missing("Karpenter", seen.karpenter.why)
+    elif seen.karpenter is not None:
         yield _kinds(seen.karpenter)
         yield _node_class(seen.karpenter)
 

@@ -27,6 +27,7 @@ from kairay.kube.objects import (
     DEPLOYMENT,
     LEASE,
     NODE,
+    NODE_POOL,
     SERVICE_ACCOUNT,
     STORAGE_CLASS,
     WORKSPACE,
@@ -36,9 +37,9 @@ from kairay.kube.objects import (
     drop_bookkeeping,
 )
 from kairay.nodes.aks_settings import CLUSTER, GROUP, SUBSCRIPTION, read_aks_settings
+from kairay.nodes.karpenter_settings import read_karpenter_settings
 
 APIS: Final = (WORKSPACE.api_version, "ray.io/v1")
-KARPENTER_API: Final = "karpenter.sh/v1"
 _OURS: Final = ("KAIRAY_", "AZURE_")
 _DENIED: Final = "Forbidden"
 
@@ -103,19 +104,6 @@ def rights_wanted(namespace: str) -> tuple[Right, ...]:
 def is_in_pod(environment: Mapping[str, str]) -> bool:
     """The controller's pod, whose account and identity are Kairay's own, not a person's."""
     return "KUBERNETES_SERVICE_HOST" in environment and "KUBECONFIG" not in environment
-
-
-def node_class_of(settings: Mapping[str, str]) -> NodeClass:
-    """The node class that Karpenter's pools refer to; defaults are those of AKS's node auto-provisioning."""
-
-    def read(word: str, otherwise: str) -> str:
-        return settings.get(f"KAIRAY_KARPENTER_NODE_CLASS_{word}", "").strip() or otherwise
-
-    return NodeClass(
-        group=read("GROUP", "karpenter.azure.com"),
-        kind=read("KIND", "AKSNodeClass"),
-        name=read("NAME", "default"),
-    )
 
 
 async def _try(work: Awaitable[T]) -> T | Unseen:
@@ -184,10 +172,14 @@ async def _azure(settings: Mapping[str, str], environment: Mapping[str, str]) ->
     return await observe_azure(found, environment)
 
 
-async def _karpenter(cluster: Cluster, settings: Mapping[str, str]) -> KarpenterSeen:
-    wanted = node_class_of(settings)
+async def _karpenter(cluster: Cluster, settings: Mapping[str, str]) -> KarpenterSeen | Unseen:
+    try:
+        named = read_karpenter_settings(settings)
+    except InputError as error:
+        return Unseen(why=error.message)
+    wanted = NodeClass(group=named.node_class_group, kind=named.node_class_kind, name=named.node_class_name)
     return KarpenterSeen(
-        pools=await _try(_resources(cluster, KARPENTER_API)),
+        pools=await _try(_resources(cluster, NODE_POOL.api_version)),
         wanted=wanted,
         node_class=await _try(_node_class(cluster, wanted)),
     )

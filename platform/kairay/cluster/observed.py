@@ -91,7 +91,7 @@ class Observed:
     """The controller's variables, or this machine's where it has none."""
     azure: AzureSeen | Unseen | None = None
     """None: AKS does not bring the nodes; Unseen: its settings or its packages are not complete."""
-    karpenter: KarpenterSeen | None = None
+    karpenter: KarpenterSeen | Unseen | None = None
 
     @property
     def answers(self) -> bool:
