@@ -60,12 +60,17 @@ def node(
     labels: dict[str, str] | None = None,
     taints: tuple[dict[str, str], ...] = (),
     capacity: int | None = None,
+    created: str = "2026-11-24T12:00:00Z",
 ) -> Manifest:
     room = {"nvidia.com/gpu": str(gpus), "cpu": "24", "memory": "200Gi"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {"accelerator": "nvidia"} if labels is None else labels},
+        "metadata": {
+            "name": name,
+            "labels": {"accelerator": "nvidia"} if labels is None else labels,
+            "creationTimestamp": created,
+        },
         "spec": {"taints": list(taints)},
         "status": {
             "allocatable": room,

@@ -191,8 +191,13 @@ def test_a_node_without_its_gpus_is_told_the_likely_cause(sick: Any, daemon_sets
     found = [
         each for each in check(whole(nodes=(sick,), daemon_sets=daemon_sets)) if each.name == "GPU nodes"
     ]
-    assert [each.status for each in found] == [Status.MISSING]
+    assert [each.status for each in found] == [Status.WARNING if "not Ready" in says else Status.MISSING]
     assert found[0].sentence.startswith("none is advertised on gpu-1")
+
+
+def test_a_node_that_has_just_come_is_only_looked_at() -> None:
+    young = node(gpus=0, created="2026-11-25T11:55:00Z")
+    assert only(nodes=(node("healthy"), young)).status is Status.WARNING
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from kairay.cluster.checks_azure import check_offers
@@ -47,6 +48,8 @@ _ENGINES: Final = {
 }
 """Part of a DaemonSet's name: who enforces NetworkPolicies there."""
 _MOST_NAMES: Final = 5
+_PLUGIN_TIME: Final = timedelta(minutes=10)
+"""Drivers and the plugin's image come within it, on AKS too."""
 
 
 def check_network(daemon_sets: Objects) -> Finding:
@@ -84,12 +87,14 @@ def check_nodes(seen: Observed) -> Iterator[Finding]:
         )
     elif not gpu_nodes:
         yield ok("GPU nodes", f"none now; the provider {seen.provider} brings them")
-    causes: dict[str, list[Manifest]] = {}
+    causes: dict[tuple[bool, str], list[Manifest]] = {}
     for node in gpu_nodes:
         if not _gpus(node):
-            causes.setdefault(why_no_gpus(node, seen.daemon_sets), []).append(node)
-    for cause, nodes in causes.items():
-        yield missing("GPU nodes", f"none is advertised on {_names(nodes)}: {cause}")
+            key = _is_settled(node, seen.now), why_no_gpus(node, seen.daemon_sets)
+            causes.setdefault(key, []).append(node)
+    for (settled, cause), nodes in causes.items():
+        say = missing if settled else warning
+        yield say("GPU nodes", f"none is advertised on {_names(nodes)}: {cause}")
 
 
 def check_need(need: Need, seen: Observed) -> Iterator[Finding]:
@@ -216,6 +221,14 @@ def _plugin(seen: Observed, advertising: list[Manifest], any_gpus: bool) -> Find
     return ok(
         name, f"DaemonSet {_names(plugins)}" + (", tolerates the taints of new nodes" if coming else "")
     )
+
+
+def _is_settled(node: Manifest, now: datetime) -> bool:
+    """It is Ready, and its plugin has had its time."""
+    conditions = {each["type"]: each["status"] for each in (node.get("status") or {}).get("conditions") or ()}
+    created = node["metadata"].get("creationTimestamp")
+    young = created is not None and now - datetime.fromisoformat(created) < _PLUGIN_TIME
+    return conditions.get("Ready") == "True" and not young
 
 
 def _gpus(node: Manifest) -> int:
