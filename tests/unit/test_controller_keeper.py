@@ -164,16 +164,19 @@ def test_a_node_is_closed_before_it_goes_and_opened_when_work_comes_meanwhile() 
     assert stage.cloud.calls["ensure"] == 1
 
 
-def test_somebody_elses_pod_keeps_a_node_and_a_daemon_set_does_not() -> None:
+def test_somebody_elses_pod_for_gpu_nodes_keeps_one_and_a_daemon_set_does_not() -> None:
     stage = Stage()
     stage.pod()
     stage.passes(seconds=360)
     (node,) = stage.nodes()
-    for name, owner in (("daemon", "DaemonSet"), ("theirs", "ReplicaSet")):
+    tolerant = [{"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}]
+    for name, owner, tolerations in (
+        ("daemon", "DaemonSet", tolerant), ("theirs", "ReplicaSet", tolerant), ("stray", "ReplicaSet", []),
+    ):  # fmt: skip
         stage.cluster.put({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "other", "ownerReferences": [{"kind": owner, "uid": "u"}]},
-            "spec": {"nodeName": node}, "status": {"phase": "Running"},
+            "spec": {"nodeName": node, "tolerations": tolerations}, "status": {"phase": "Running"},
         })  # fmt: skip
     stage.cluster.remove(Key(POD, "team", "worker"))
     stage.passes(seconds=300)

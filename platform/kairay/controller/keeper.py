@@ -239,12 +239,17 @@ def _offers_wanted(groups: Mapping[str, NodeGroup], pods: Iterable[WorkerPod]) -
 
 
 def _keeps_a_node(pod: Manifest) -> bool:
-    """Somebody's work: not a DaemonSet's, not the kubelet's own, and not at its end."""
-    metadata = pod["metadata"]
+    """Somebody's work: not a DaemonSet's, not the kubelet's own, not at its end, and meant for GPU nodes.
+
+    What does not tolerate the taint that every pool of ours has cannot have come to such a node.
+    """
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return False
-    owners = {each.get("kind") for each in metadata.get("ownerReferences", ())}
-    return not owners & {"DaemonSet", "Node"}
+    owners = {each.get("kind") for each in pod["metadata"].get("ownerReferences", ())}
+    return not owners & {"DaemonSet", "Node"} and any(
+        each.get("key", "sku") == "sku" and each.get("value", "gpu") == "gpu"
+        for each in (pod.get("spec") or {}).get("tolerations", ())
+    )
 
 
 def _on(action: NodeAction) -> str:
