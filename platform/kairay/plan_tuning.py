@@ -137,19 +137,18 @@ def _weights(work: TuningWork) -> int:
 
 
 def _overhead(work: TuningWork, workers: int, fragmentation: int) -> int:
-    """Beside the tensors that are named: context or process, what the allocator loses, an expanded NF4 matrix, NCCL's
-    buffers, and a processor's hidden states below the tuned layers."""
-    expanded = memory.dequantised_bytes(work.model, work.dtype) if work.quantised else 0
+    """Beside the tensors that are named: context or process, what the allocator loses, the buffers of workers that
+    share a step, and a processor's hidden states below the tuned layers."""
     if work.on_gpu:
         together = 0
         if workers > 1:
             dtype = memory.adapter_dtype(quantised=work.quantised, on_gpu=True)
             together = memory.COLLECTIVES + memory.zero_bucket_bytes(dtype)
-        return memory.CUDA_CONTEXT + fragmentation + expanded + together
+        return memory.CUDA_CONTEXT + fragmentation + together
     hidden = 0
     if work.rows_attend_alone:
         hidden = memory.frozen_hidden_bytes(work.model, work.dtype, layers=work.layers, data_tokens=None)
-    return memory.CPU_PROCESS + fragmentation + expanded + hidden
+    return memory.CPU_PROCESS + fragmentation + hidden
 
 
 def _cpus(sku: Sku, workers: int) -> int:

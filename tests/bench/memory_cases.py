@@ -153,11 +153,9 @@ def _compared(work: TuningWork, chosen: Preset, job: Any, base: int, rest: int) 
     model, settings = chosen.model, job.settings
     lora = memory.lora_parameters(model, modules=work.modules, rank=work.rank, layers=work.layers)
     weights = int(memory.weight_bytes(model, work.dtype))
-    hidden = expanded = 0
+    hidden = 0
     if work.quantised:
         weights = memory.dequantised_weight_bytes(model, work.dtype, layers=work.layers)
-        if weights == memory.quantised_weight_bytes(model, work.dtype):
-            expanded = memory.dequantised_bytes(model, work.dtype)
     if work.rows_attend_alone:
         hidden = memory.frozen_hidden_bytes(
             model, work.dtype, layers=work.layers, data_tokens=job.table.tokens
@@ -172,7 +170,7 @@ def _compared(work: TuningWork, chosen: Preset, job: Any, base: int, rest: int) 
         measured_weights=base,
         weights=weights,
         measured_rest=rest,
-        rest=trained + activations + logits + hidden + expanded,
+        rest=trained + activations + logits + hidden,
         note=note,
     )
 

@@ -312,7 +312,7 @@ def test_a_laptop_that_is_too_small_is_told_by_how_much() -> None:
     plan = planned(tuning("phi-4"), target=PlanTarget.LOCAL, machine=laptop(8, free=6))
     assert plan.chosen is None
     assert "this machine has 8 GiB, of which 6.8 GiB may be used" in plan.problems[0]
-    assert plan.problems[0].startswith("tuning needs 69.")
+    assert plan.problems[0].startswith("tuning needs 68.")
     assert "take a smaller preset, or run it on a cluster" in plan.problems[0]
 
 

@@ -45,7 +45,7 @@ chosen    nothing; see the problem below
 
 memory of one GPU in GiB, with Standard_NC4as_T4_v3
            weights  KV cache  activations  adapter  optimiser  overhead  head-room    of
-  tuning      2.11                   7.55     0.09       0.09      1.55       4.60  16.0
+  tuning      2.11                   7.64     0.09       0.09      1.46       4.59  16.0
   serving     7.26      4.17         0.31                          1.70       2.56  16.0
 
 instead of Standard_NC6s_v3:

@@ -60,6 +60,8 @@ _EXTRAS = {
     "MiniMaxM2ForCausalLM": _Extras(wide_norms=True),
 }
 
+_FUSED = frozenset({"Phi3ForCausalLM"})
+
 _STORED_BITS = {
     Quantisation.AWQ4: 4,
     Quantisation.GPTQ4: 4,
@@ -151,20 +153,21 @@ def shape_parameters(model: ModelFacts) -> int | None:
 
 
 def module_shapes(model: ModelFacts) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of the linear modules of one layer, under the names that transformers gives them."""
+    """Inputs and outputs of the linear modules of one layer, under the names that transformers gives them; Phi-3 has
+    queries, keys and values in one, and gate and up."""
     width, query, key = model.hidden_size, model.heads * model.head_dim, model.kv_heads * model.head_dim
+    inner = (model.intermediate_size or 0) if expert_layers(model) < model.layers else 0
     shapes = {
         "q_proj": (width, query),
         "k_proj": (width, key),
         "v_proj": (width, key),
-        "qkv_proj": (width, query + 2 * key),
-        "o_proj": (query, width),
+        "gate_proj": (width, inner),
+        "up_proj": (width, inner),
     }
-    inner = model.intermediate_size
-    if inner is not None and expert_layers(model) < model.layers:
-        shapes |= {"gate_proj": (width, inner), "up_proj": (width, inner), "gate_up_proj": (width, 2 * inner)}
-        shapes["down_proj"] = (inner, width)
-    return shapes
+    if model.architecture in _FUSED:
+        shapes = {"qkv_proj": (width, query + 2 * key), "gate_up_proj": (width, 2 * inner)}
+    shapes |= {"o_proj": (query, width), "down_proj": (inner, width)}
+    return {name: shape for name, shape in shapes.items() if all(shape)}
 
 
 def has_head_norms(model: ModelFacts) -> bool:

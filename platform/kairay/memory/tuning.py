@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from kairay.memory.shapes import expert_layers, has_head_norms, module_shapes
 from kairay.memory.use import Dtype
+from kairay.memory.weights import dequantised_weight_bytes, quantised_weight_bytes
 from kairay.model_facts import ModelFacts
 
 ROWS_ARCHITECTURES = frozenset(
@@ -21,12 +22,13 @@ ROWS_ARCHITECTURES = frozenset(
 
 _TILE_TOKENS, _TILE_WORDS = 4096, 32768
 """TRL scores at most this many tokens and words of the vocabulary at once (trl.kernels.chunked_logprob)."""
-_INPUTS = (
-    (("q_proj", "k_proj", "v_proj", "qkv_proj"), "q_proj"),
-    (("o_proj",), "o_proj"),
-    (("gate_proj", "up_proj", "gate_up_proj"), "gate_proj"),
-    (("down_proj",), "down_proj"),
+_SHARED_INPUTS = (
+    ("q_proj", "k_proj", "v_proj", "qkv_proj"),
+    ("o_proj",),
+    ("gate_proj", "up_proj", "gate_up_proj"),
+    ("down_proj",),
 )
+"""Modules that read the same tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,14 @@ class TuningWork:
     def rows_attend_alone(self) -> bool:
         """Packed rows are kept apart without a mask over all tokens."""
         return not self.on_gpu and self.model.architecture in ROWS_ARCHITECTURES
+
+    @property
+    def packed(self) -> bool:
+        """Matrices are in 4 bits while they are multiplied: on a processor only those of models too large for more."""
+        if self.on_gpu or not self.quantised:
+            return self.quantised
+        plain = dequantised_weight_bytes(self.model, self.dtype, layers=self.layers)
+        return plain == quantised_weight_bytes(self.model, self.dtype)
 
     @property
     def tuned_layers(self) -> int:
@@ -100,7 +110,7 @@ def backward_bytes(work: TuningWork) -> int:
     """Buffers of one layer's backward pass, and its inner tensors where they are computed again.
 
     Gradients of the MLP's output, product, gate and its activation, or of attention's output, queries, keys and
-    values; of the norm in float32.
+    values; of the norm in float32; and a matrix in 4 bits, expanded.
     """
     model = work.model
     width, query = model.hidden_size, model.heads * model.head_dim
@@ -108,7 +118,8 @@ def backward_bytes(work: TuningWork) -> int:
     if expert_layers(model):
         mlp = max(mlp, _chosen(model) * (2 * width + 3 * (model.moe_intermediate_size or 0)))
     widest = max(mlp, 2 * width + 5 * query) * work.dtype.bytes + 2 * 4 * width
-    return widest * work.tokens + (layer_bytes(work) if work.checkpointing else 0)
+    expanded = dequantised_bytes(model, work.dtype) if work.packed else 0
+    return widest * work.tokens + expanded + (layer_bytes(work) if work.checkpointing else 0)
 
 
 def logits_bytes(work: TuningWork) -> int:
@@ -146,12 +157,11 @@ def _lora_inputs(work: TuningWork) -> int:
     size = 4 if half and not work.on_gpu else work.dtype.bytes
     mask = 0 if work.dropout == 0 else 1 if work.on_gpu else size
     total = 0
-    for group, named in _INPUTS:
-        tuned = sum(module in work.modules for module in group)
-        if tuned and named in shapes:
-            shared = named == "o_proj" and not work.rows_attend_alone
-            inputs = tuned if copied or work.dropout else 0 if shared else 1
-            total += shapes[named][0] * (size + mask) * inputs + tuned * work.rank * size
+    for group in _SHARED_INPUTS:
+        tuned = [shapes[module] for module in group if module in work.modules and module in shapes]
+        shared = "o_proj" in group and not work.rows_attend_alone
+        inputs = len(tuned) if copied or work.dropout else 0 if shared else min(1, len(tuned))
+        total += sum(wide * (size + mask) for wide, _ in tuned[:inputs]) + len(tuned) * work.rank * size
     return total
 
 
