@@ -7,7 +7,9 @@ estimator shares with the job's code.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +107,49 @@ def test_linear_modules_are_those_that_lora_finds() -> None:
         shapes = {name: {wide + high} for name, (wide, high) in memory.module_shapes(of).items()}
         assert {name: sizes[name] for name in shapes} == shapes
         assert len(shapes) >= 4
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"architecture": "LlamaForCausalLM", "intermediate_size": 1024},
+        {
+            "architecture": "Qwen3MoeForCausalLM",
+            "experts": 8,
+            "experts_per_token": 2,
+            "moe_intermediate_size": 256,
+        },
+    ],
+    ids=["dense", "experts stay as they are"],
+)
+def test_nf4_weights_are_those_that_bitsandbytes_stores(shape: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    of = ModelFacts(
+        id="test/model", license="mit", mirrorable=True, weight_bytes=1, dtype="float32", layers=4, hidden_size=512,
+        heads=8, kv_heads=4, head_dim=64, vocab_size=1000, context_length=1024, **shape,
+    )  # fmt: skip
+    of = replace(of, weight_bytes=4 * (memory.shape_parameters(of) or 0))
+    made = built(of).to_empty(device="cpu").float()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    made.save_pretrained(tmp_path)
+    quantised = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path,
+        dtype=torch.float32,
+        device_map={"": "cpu"},
+        quantization_config=transformers.BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.float32,
+        ),
+    )
+    stored = 0
+    for parameter in quantised.parameters():
+        stored += parameter.nbytes
+        if (state := getattr(parameter, "quant_state", None)) is not None:
+            stored += state.absmax.nbytes + state.state2.absmax.nbytes
+    assert memory.quantised_weight_bytes(of, Dtype.FLOAT32) == pytest.approx(stored, rel=0.0005)
 
 
 def test_the_estimator_knows_which_rows_attend_alone() -> None:

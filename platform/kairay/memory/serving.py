@@ -59,7 +59,7 @@ def transformers_memory(
     query, key = model.heads * model.head_dim, model.kv_heads * model.head_dim
     seen = cached_tokens + batch_tokens
     mask = seen * _masked(dtype, batch_tokens)
-    mlp = batch_tokens * (3 * width + _mlp_elements(model)) * size
+    mlp = batch_tokens * (3 * width + _eager_mlp_elements(model)) * size
     attention = batch_tokens * (2 * width + 3 * query + 2 * key) * size + seen * _gathered(model, dtype)
     scores = requests * (model.vocab_size or 0) * 2 * 4
     return EngineMemory(
@@ -114,8 +114,21 @@ def _layer_elements(model: ModelFacts, tensor: int) -> int:
     return 2 * model.hidden_size + max(attention, -(-_mlp_elements(model) // tensor)) + model.hidden_size
 
 
+def _eager_mlp_elements(model: ModelFacts) -> int:
+    """As transformers computes them one after the other: gate's activation, up and product of a dense MLP; of each
+    chosen expert its input beside gate, up, activation and product, or beside its output as it is, weighted and in the
+    tokens' order again (grouped_mm_experts_forward)."""
+    inner = 3 * (model.intermediate_size or 0)
+    if not expert_layers(model):
+        return inner
+    width, one = model.hidden_size, model.moe_intermediate_size or 0
+    chosen = (model.experts_per_token or 0) * max(4 * width, width + 4 * one)
+    return max(inner, chosen + (model.shared_experts or 0) * 3 * one)
+
+
 def _mlp_elements(model: ModelFacts) -> int:
-    """Gate, up and product of a dense MLP; of each chosen expert its gate and up beside its output, and the product."""
+    """In vLLM's kernels: gate, up and product of a dense MLP; of each chosen expert its gate and up in the room of its
+    output, and the product."""
     inner = 3 * (model.intermediate_size or 0)
     if not expert_layers(model):
         return inner
