@@ -21,9 +21,11 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import transformers  # noqa: E402
 
 from kairay import memory  # noqa: E402
-from kairay.memory import Dtype  # noqa: E402
+from kairay.memory import Dtype, serving  # noqa: E402
 from kairay.model_facts import ModelFacts  # noqa: E402
+from kairay.plan_replica import TRANSFORMERS_BATCH  # noqa: E402
 from kairay.presets import load_presets  # noqa: E402
+from kairay_serve import batching  # noqa: E402
 from kairay_train import batches, model  # noqa: E402
 from kairay_train.job import ZERO2  # noqa: E402
 
@@ -154,6 +156,11 @@ def test_nf4_weights_are_those_that_bitsandbytes_stores(shape: dict[str, Any], t
 
 def test_the_estimator_knows_which_rows_attend_alone() -> None:
     assert batches._ARCHITECTURES == memory.ROWS_ARCHITECTURES
+
+
+def test_the_estimator_knows_the_engines_pages() -> None:
+    assert batching.DEFAULT_PAGE_TOKENS == serving._PAGE_TOKENS
+    assert batching.DEFAULT_BATCH_TOKENS == TRANSFORMERS_BATCH
 
 
 def test_deepspeeds_bucket_is_left_at_its_default() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kairay.memory.kv_cache import kv_bytes_per_token
 from kairay.memory.lora import lora_parameters
 from kairay.memory.shapes import expert_layers, module_shapes
 from kairay.memory.use import CUDA_CONTEXT, GIB, Dtype
@@ -22,6 +23,7 @@ SAMPLER_BYTES = 40
 probabilities, their sums and a copy (1.26 GiB for 256 requests over 128,256 words in vllm-project/vllm#10511 is 41)."""
 
 _LARGE_GPU = 70 * GIB
+_PAGE_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,18 +54,22 @@ def vllm_memory(
 def transformers_memory(
     model: ModelFacts, dtype: Dtype, *, batch_tokens: int, requests: int, cached_tokens: int, on_gpu: bool
 ) -> EngineMemory:
-    """The transformers engine: the mask over all cached tokens and the indices to read them, and the largest of a
-    layer's MLP, its attention, which gathers what it reads of the cache and repeats keys for their queries, and the
-    scores."""
+    """The transformers engine: the mask over all cached tokens and the indices to read them, two spare pages of the
+    cache, the embeddings, which live through the pass, and the largest of a layer's MLP, its attention and the scores.
+
+    Attention gathers what it reads of the cache, keys and values, and repeats them for their queries one after the
+    other.
+    """
     size, width = dtype.bytes, model.hidden_size
     query, key = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    seen = cached_tokens + batch_tokens
-    mask = seen * _masked(dtype, batch_tokens)
+    standing = (cached_tokens + batch_tokens) * _masked(dtype, batch_tokens) + batch_tokens * width * size
+    standing += 2 * _PAGE_TOKENS * kv_bytes_per_token(model, dtype)
     mlp = batch_tokens * (3 * width + _eager_mlp_elements(model)) * size
-    attention = batch_tokens * (2 * width + 3 * query + 2 * key) * size + seen * _gathered(model, dtype)
+    attention = batch_tokens * (2 * width + 2 * query + 2 * key) * size
+    attention += max(cached_tokens, batch_tokens) * _gathered(model, dtype)
     scores = requests * (model.vocab_size or 0) * 2 * 4
     return EngineMemory(
-        activations=mask + max(mlp, attention, scores), overhead=CUDA_CONTEXT if on_gpu else 0
+        activations=standing + max(mlp, attention, scores), overhead=CUDA_CONTEXT if on_gpu else 0
     )
 
 
@@ -101,9 +107,10 @@ def _masked(dtype: Dtype, batch_tokens: int) -> int:
 
 
 def _gathered(model: ModelFacts, dtype: Dtype) -> int:
-    """Keys and values of a cached token as one layer reads them, and again for each query of a group."""
+    """Keys and values of a cached token as one layer reads them; with several queries to a key both repeated, beside
+    the values that are being repeated."""
     query, key = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    return (2 * key + (2 * query if query > key else 0)) * dtype.bytes
+    return (2 * query + key if query > key else 2 * key) * dtype.bytes
 
 
 def _layer_elements(model: ModelFacts, tensor: int) -> int:
