@@ -95,7 +95,7 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
     if demand.tuning is not None:
         tuning = shape_tuning(model, demand.tuning, sku, method=demand.method, workers=demand.workers)
     if demand.bounds is not None:
-        serving = shape_serving(model, sku, demand.bounds)
+        serving = shape_serving(model, sku, demand.bounds, tuned=demand.tuning)
     nodes = max(shape.nodes for shape in (tuning, serving) if shape is not None)
     spot = demand.spot and sku.spot_usd_per_hour is not None
     price = sku.spot_usd_per_hour if spot else sku.usd_per_hour

@@ -46,7 +46,7 @@ chosen    nothing; see the problem below
 memory of one GPU in GiB, with Standard_NC4as_T4_v3
            weights  KV cache  activations  adapter  optimiser  overhead  head-room    of
   tuning      2.11                   7.64     0.09       0.09      1.46       4.59  16.0
-  serving     7.26      4.17         0.31                          1.70       2.56  16.0
+  serving     7.31      4.12         0.31                          1.70       2.56  16.0
 
 instead of Standard_NC6s_v3:
   Standard_NC4as_T4_v3      1 × Tesla T4 16 GiB  $0.53 per hour  the cheapest that fits; as much memory
@@ -59,7 +59,7 @@ workspace-tuning-phi-3: tune smollm2-135m-instruct by qlora, then serve it, on t
 
 chosen    this machine (2 cores, 16 GiB)
 tuning    1 worker, 2 cores each; float32; rows of 512 tokens, 1 at once: 512 tokens a step
-serving   transformers, float32, 1 replica; context of 8,192 tokens; 16 requests at once
+serving   transformers, float32, 1 replica; context of 8,192 tokens; 11 requests at once
 """
 
 
