@@ -441,6 +441,19 @@ def test_releasing_an_incomplete_set_leaves_the_nodes_of_others() -> None:
     assert sum(world.provider.machines().values()) == 1
 
 
+def test_a_service_of_the_same_workspace_is_no_part_of_an_incomplete_set() -> None:
+    world = World(group_of(A100))
+    world.need("train")
+    world.pods = {key: replace(pod, serves=True) for key, pod in world.pods.items()}
+    world.pass_time(400)
+    world.view["gangs"] = frozenset({"team/train"})
+    world.provider.capacity[A100] = 2
+    world.need("train", 1, 1)
+    world.pass_time(1500)
+    assert [pod.serves for pod in world.pods.values() if pod.node] == [True]
+    assert sum(world.provider.machines().values()) == 1
+
+
 # -- many pools ------------------------------------------------------------------------------------------------------
 
 
