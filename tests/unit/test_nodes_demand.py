@@ -176,7 +176,7 @@ def test_gpus_are_counted_as_the_api_server_writes_quantities() -> None:
 
 def test_labels_are_those_that_the_renderers_write() -> None:
     written = (metadata.WORKSPACE_LABEL, raycluster.ROLE_LABEL, metadata.REVISION_LABEL)
-    assert (WORKSPACE_LABEL, ROLE_LABEL, REVISION_LABEL) == written
+    assert written == (WORKSPACE_LABEL, ROLE_LABEL, REVISION_LABEL)
 
 
 @pytest.mark.parametrize(
