@@ -80,7 +80,9 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
         settings=world.settings, today=world.now.date(),
         pinned=pinned_size(workspace, seen),
     )  # fmt: skip
-    word = None if blueprint.group is None else world.words.get(blueprint.group.name)
+    # Where it has its nodes, others of its group may wait for theirs.
+    group = None if seen.has_its_nodes else blueprint.group
+    word = None if group is None else world.words.get(group.name)
     resources = resource_condition(workspace, blueprint, word)
     if blueprint.plan.problems:
         return _unplanned(seen, world, resources)
