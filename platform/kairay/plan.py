@@ -23,7 +23,7 @@ from kairay.plan_advice import (
     replacements,
     unknown_size,
 )
-from kairay.plan_candidates import Candidate, Demand, choose, chosen_of, not_taken, weigh
+from kairay.plan_candidates import Candidate, Demand, choose, chosen_of, not_taken, weigh, weigh_all
 from kairay.plan_job import JobCost, TrainingData
 from kairay.plan_json import plan_to_dict
 from kairay.plan_quota import Quota
@@ -177,7 +177,7 @@ def _plan_cluster(
     plan: Plan, demand: Demand, skus: Mapping[str, Sku], advise: Mapping[str, Sku] | None, now: date
 ) -> Plan:
     asked = None if plan.asked_for is None else find_sku(plan.asked_for, skus)
-    weighed = [weigh(demand, sku, today=now, asked_for=sku is asked) for sku in _of_one_cloud(skus, asked)]
+    weighed = weigh_all(demand, _of_one_cloud(skus, asked), today=now, asked_for=asked)
     open_choice = choose(weighed, asked_for=None)
     candidates = choose(weighed, asked_for=asked)
     chosen = chosen_of(candidates)
@@ -187,7 +187,7 @@ def _plan_cluster(
     wider = open_choice
     if advise is not None:
         like = asked or next((candidate.sku for candidate in open_choice), None)
-        wider = choose((weigh(demand, sku, today=now) for sku in _of_one_cloud(advise, like)), asked_for=None)
+        wider = choose(weigh_all(demand, _of_one_cloud(advise, like), today=now), asked_for=None)
     if plan.asked_for is not None and asked is None:
         return _with_problem(plan, not_taken(open_choice), unknown_size(plan.asked_for, wider, now))
     if asked is None:

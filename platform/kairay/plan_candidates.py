@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
+from typing import Final
 
 from kairay.errors import InputError
 from kairay.memory import MemoryUse
@@ -17,6 +19,9 @@ from kairay.plan_tuning import TuningShape, shape_tuning
 from kairay.presets import Preset, TuningFacts, TuningMethod
 from kairay.quantities import format_bytes
 from kairay.skus import Device, Sku, SkuKind
+
+_KEPT: Final = 64
+"""Answers of `weigh_all`, each of about 50 kB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,16 @@ class Candidate:
         return None if self.job is None else self.job.rank
 
 
+def weigh_all(
+    demand: Demand, skus: Iterable[Sku], *, today: date, asked_for: Sku | None = None
+) -> tuple[Candidate, ...]:
+    """Each size weighed. What was weighed lately is kept: a controller asks the same at every pass over a Workspace,
+    and for every Workspace that is like it."""
+    # Quota changes by the minute, and is no key.
+    weigh_each = _weigh_each if demand.quota is not None else _weigh_once
+    return weigh_each(demand, tuple(skus), today, asked_for)
+
+
 def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> Candidate:
     """Shape the work for one size; the reason is set only where the size loses."""
     if out := vetoes(sku, today=today, asked_for=asked_for):
@@ -115,6 +130,15 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
         _shortfall(weighed) or _over_budget(weighed, demand.max_usd_per_hour) or _over_quota(weighed, demand)
     )
     return replace(weighed, fits=False, reason=fault, job=None) if fault else weighed
+
+
+def _weigh_each(
+    demand: Demand, skus: tuple[Sku, ...], today: date, asked_for: Sku | None
+) -> tuple[Candidate, ...]:
+    return tuple(weigh(demand, sku, today=today, asked_for=sku == asked_for) for sku in skus)
+
+
+_weigh_once = lru_cache(maxsize=_KEPT)(_weigh_each)
 
 
 def choose(candidates: Iterable[Candidate], *, asked_for: Sku | None) -> tuple[Candidate, ...]:

@@ -134,21 +134,6 @@ class Sku:
         return self.retired_on is not None and self.retired_on <= today.isoformat()
 
     @property
-    def amd(self) -> bool:
-        """Its GPUs are AMD's: resource amd.com/gpu, and ROCm images."""
-        return self.vendor == "amd"
-
-    @property
-    def arm64(self) -> bool:
-        """Its processor needs arm64 images."""
-        return self.architecture == "arm64"
-
-    @property
-    def fractional(self) -> bool:
-        """Its GPU is a part of one: no tensor split, no NVLink."""
-        return self.share is not None
-
-    @property
     def hardware(self) -> str:
         """The device in words: `2 × A10 24 GiB`, `1/6 × A10 4 GiB`, `4 cores, 16 GiB`."""
         if self.device is Device.CPU:

@@ -11,10 +11,12 @@ import pytest
 
 from kairay.controller.decide import Decision, World, decide, refuse
 from kairay.controller.observed import Observed
-from kairay.controller.settings import Settings, read_settings
+from kairay.controller.settings import NodeSettings, Provider, Settings, read_settings
 from kairay.errors import InputError
 from kairay.kube.objects import Manifest, key_of
+from kairay.nodes.actions import NodeWord
 from kairay.nodes.existing import NodeView
+from kairay.nodes.interface import GROUP_LABEL, RefusalKind
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import TuningProgress
 from kairay.skus import load_skus
@@ -416,3 +418,31 @@ def test_a_condition_keeps_its_time_until_it_turns() -> None:
     times = {each["type"]: each["lastTransitionTime"] for each in turned.status["conditions"]}
     assert times["ResourceReady"] == "2026-11-24T12:00:00Z"
     assert times["WorkspaceReady"] == "2026-11-24T13:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("placed", "reason"),
+    [([], "QuotaExceeded"), (["n1"], "NodesOnDemand"), (["n1", None], "QuotaExceeded")],
+)  # fmt: skip
+def test_a_workspace_that_has_its_nodes_is_not_told_that_others_of_its_group_wait(
+    placed: list[str | None], reason: str
+) -> None:
+    settings = Settings(nodes=NodeSettings(provider=Provider.AKS))
+    first = step(inference(), world=replace(WORLD, settings=settings))
+    assert first.wish is not None
+    group = first.wish.group.name
+    word = NodeWord(message="no quota", refusal=RefusalKind.QUOTA)
+    pods = [
+        {
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": f"worker-{number}", "namespace": "team", "creationTimestamp": NOW.isoformat(),
+                "labels": {"kairay.dev/workspace": "my-tuning", "kairay.dev/role": "worker"},
+            },
+            "spec": {"nodeSelector": {GROUP_LABEL: group}, "containers": [], **({"nodeName": name} if name else {})},
+            "status": {"phase": "Running" if name else "Pending"},
+        }
+        for number, name in enumerate(placed)
+    ]  # fmt: skip
+    told = step(inference(), *pods, world=replace(WORLD, settings=settings, words={group: word}))
+    assert condition(told, "ResourceReady")[1] == reason

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from kairay.controller.blueprint import Blueprint, draw_blueprint, resource_condition
+from kairay.controller.blueprint import Blueprint, draw_blueprint, pinned_size, resource_condition
 from kairay.controller.board import NodeBoard
+from kairay.controller.observed import Observed
 from kairay.controller.settings import NodeSettings, Provider, Settings
 from kairay.errors import InputError
 from kairay.nodes.actions import NodeWord
@@ -18,7 +19,7 @@ from kairay.nodes.groups import Sharing
 from kairay.nodes.interface import GROUP_LABEL, RefusalKind
 from kairay.presets import find_preset
 from kairay.skus import load_skus
-from kairay.workspace import Workspace
+from kairay.workspace import Workspace, revision
 
 AKS = Settings(nodes=NodeSettings(provider=Provider.AKS))
 TODAY = date(2026, 11, 25)
@@ -36,6 +37,17 @@ def workspace(
         "apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "resource": resource,
         "metadata": {"name": name, "namespace": "team", "annotations": annotations or {}},
         "inference": {"preset": {"name": "phi-3-mini-128k-instruct"}},
+    })  # fmt: skip
+
+
+def tuned(preset: str) -> Workspace:
+    return Workspace.model_validate({
+        "apiVersion": "kaito.sh/v1beta1", "kind": "Workspace",
+        "resource": {"labelSelector": {"matchLabels": LABELS}}, "metadata": {"name": "mine", "namespace": "team"},
+        "tuning": {
+            "preset": {"name": preset}, "method": "qlora", "input": {"urls": ["https://example.com/data.jsonl"]},
+            "output": {"image": "registry.example.com/mine:v1", "imagePushSecret": "push"},
+        },
     })  # fmt: skip
 
 
@@ -128,6 +140,28 @@ def test_a_choice_stays_when_another_size_becomes_cheaper() -> None:
     assert blueprint(workspace(), pinned="Standard_NC6s_v3").sku.name == first.sku.name, (
         "one that is gone is not kept"
     )
+
+
+def test_nodes_that_come_and_go_do_not_move_a_service() -> None:
+    def node(size: str) -> NodeView:
+        labels = {**LABELS, "node.kubernetes.io/instance-type": size}
+        return NodeView(name=size, labels=labels, ready=True, gpus=8, cpus=96, memory=2**40)
+
+    dear, cheap = "Standard_NC40ads_H100_v5", "Standard_NC24ads_A100_v4"
+    there = Settings()
+    assert blueprint(workspace(), there, nodes=(node(dear),)).sku.name == dear
+    for nodes in ((), (node(dear), node(cheap))):
+        assert blueprint(workspace(), there, nodes=nodes, pinned=dear).sku.name == dear
+    assert blueprint(workspace(), there, nodes=(node(cheap),), pinned=dear).sku.name == cheap
+
+
+def test_the_choice_for_a_model_is_none_for_the_next_one_to_tune() -> None:
+    large, small = tuned("llama-3.3-70b-instruct"), tuned("phi-3-mini-4k-instruct")
+    status = {"plan": {"instanceType": "Standard_ND96isr_H100_v5"}, "revision": revision(large)}
+    seen = Observed(workspace={"status": status})
+    assert pinned_size(large, seen) == "Standard_ND96isr_H100_v5"
+    assert pinned_size(small, seen) is None
+    assert pinned_size(workspace(), seen) == "Standard_ND96isr_H100_v5", "a served model never changes"
 
 
 def test_resources_are_ready_while_nodes_come_on_demand_and_not_while_they_are_waited_for() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from kairay.controller.board import NodeBoard
 from kairay.controller.groups import NodeWish
@@ -12,6 +14,8 @@ from kairay.controller.keeper import MEMORY, NodeKeeper, NodeTools
 from kairay.controller.log import Log
 from kairay.controller.look import WATCHED
 from kairay.controller.metrics import Metrics
+from kairay.errors import TransientError
+from kairay.kube.errors import ConflictError
 from kairay.kube.fake import FakeCluster
 from kairay.kube.objects import CONFIG_MAP, NODE, POD, Key, Kind, Manifest
 from kairay.nodes.actions import ScalingSettings
@@ -31,6 +35,7 @@ GROUP = NodeGroup(
     name="g1", offers=(Offer(instance_type=A100), Offer(instance_type=H100)), gpus_per_node={A100: 1, H100: 1}
 )
 MINE = ("team", "mine")
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 class LiveView:
@@ -230,3 +235,49 @@ def test_a_memory_that_cannot_be_read_is_dropped_and_said() -> None:
     stage.passes(seconds=10)
     assert "memory of nodes dropped" in stage.log.getvalue()
     assert stage.cloud.calls["ensure"] == 1
+
+
+def test_an_api_server_that_is_away_at_the_start_is_waited_for_and_the_memory_taken_up_then() -> None:
+    stage = Stage()
+    stage.pod()
+    stage.passes(seconds=10)
+    stage.restart()
+    stage.cluster.fail_next("get", CONFIG_MAP, TransientError("the API server is starting", retry_after=2))
+    assert asyncio.run(stage.keeper.look_safely()) == 2
+    asyncio.run(stage.keeper.look_safely())
+    assert stage.cloud.calls["ensure"] == 1, "what was asked for before the restart is remembered"
+
+
+def test_a_cloud_that_wants_fewer_calls_is_left_alone_whatever_changes_meanwhile(skip_time: Run) -> None:
+    stage = Stage()
+    throttled = Refusal(kind=RefusalKind.THROTTLED, code="Throttled", message="later", retry_after=60)
+    stage.cloud.refuse_next("pools", throttled)
+
+    async def changes() -> list[int]:
+        keeper = asyncio.create_task(stage.keeper.run())
+        calls = []
+        for _ in range(4):
+            await asyncio.sleep(19)
+            stage.keeper.wake()
+            calls.append(stage.cloud.calls["pools"])
+        keeper.cancel()
+        return calls
+
+    assert skip_time(changes()) == [1, 1, 1, 2]
+
+
+def test_a_node_that_went_before_it_was_closed_keeps_no_other_from_coming() -> None:
+    stage = Stage()
+    stage.pod()
+    stage.passes(seconds=360)
+    stage.cluster.remove(Key(POD, "team", "worker"))
+    while not stage.cluster.all(NODE)[0]["spec"].get("unschedulable"):
+        stage.passes(seconds=1, step=1)
+    stage.pod("one")
+    stage.pod("two")
+    stage.cluster.fail_next("apply", NODE, ConflictError("the node has another uid"))
+    stage.passes(seconds=5, step=1)
+    assert stage.cloud.calls["scale"] == 1, "the second pod's node is asked for in the same pass"
+    stage.passes(seconds=60, step=1)
+    assert not stage.cluster.all(NODE)[0]["spec"].get("unschedulable"), "it is opened in a later one"
+    assert "node not changed" in stage.log.getvalue()

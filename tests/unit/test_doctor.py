@@ -324,6 +324,18 @@ def test_a_workspace_is_checked_as_the_controller_would(
     assert says in out
 
 
+def test_a_model_that_the_controller_has_no_preset_for_is_not_looked_up_elsewhere(
+    capsys: pytest.CaptureFixture[str], on: Any, tmp_path: Path
+) -> None:
+    written = (ROOT / "examples" / "quickstart" / "workspace.yaml").read_text()
+    file = tmp_path / "workspace.yaml"
+    file.write_text(written.replace("smollm2-135m-instruct", "somebody/model"))
+    on(*whole_but())
+    code, out, _ = doctor(capsys, "-w", str(file))
+    assert code == 4
+    assert "there is no preset 'somebody/model'" in out
+
+
 def test_a_setting_that_the_controller_cannot_read_is_a_finding(
     capsys: pytest.CaptureFixture[str], on: Any
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kairay.nodes.demand import (
+    REVISION_LABEL,
     ROLE_LABEL,
     WORKSPACE_LABEL,
     Coming,
@@ -154,13 +155,28 @@ def test_merging_gives_the_same_whatever_the_order() -> None:
 
 def test_a_worker_s_pod_is_read_with_its_gpus_and_group() -> None:
     seen = view_worker(pod_manifest())
-    assert seen == waiting("chat-worker-abcde", gpus=2)
+    assert seen == waiting("chat-worker-abcde", gpus=2, serves=True)
     assert seen.waits
     assert not seen.holds
 
 
+def test_only_the_workers_of_a_job_may_be_a_set() -> None:
+    service, job = pod_manifest(), pod_manifest()
+    job["metadata"]["labels"][REVISION_LABEL] = "abc123"
+    sets = [seen and seen.gang for seen in map(view_worker, (service, job))]
+    assert sets == [None, "team/chat"]
+
+
+def test_gpus_are_counted_as_the_api_server_writes_quantities() -> None:
+    many = [{"name": "main", "resources": {"limits": {"nvidia.com/gpu": "1k"}}}]
+    seen = view_worker(pod_manifest(containers=many))
+    assert seen is not None
+    assert seen.gpus == 1000
+
+
 def test_labels_are_those_that_the_renderers_write() -> None:
-    assert (WORKSPACE_LABEL, ROLE_LABEL) == (metadata.WORKSPACE_LABEL, raycluster.ROLE_LABEL)
+    written = (metadata.WORKSPACE_LABEL, raycluster.ROLE_LABEL, metadata.REVISION_LABEL)
+    assert written == (WORKSPACE_LABEL, ROLE_LABEL, REVISION_LABEL)
 
 
 @pytest.mark.parametrize(

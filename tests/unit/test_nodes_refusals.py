@@ -11,7 +11,6 @@ import pytest
 from kairay.nodes.actions import CordonNode, DeletePool, EnsurePool, RemoveNodes, ScalePool
 from kairay.nodes.fake import Delays
 from kairay.nodes.interface import Offer, PoolState, Quota, Refusal, RefusalKind
-from kairay.nodes.recover import plugin_trouble
 from kairay.nodes.refusals import covers
 from kairay.nodes.remembered import Avoided
 from node_world import START, World, group_of
@@ -22,8 +21,6 @@ A100, A100x2, H100 = (
 )
 SPOT = replace(A100, spot=True)
 SPOT_H100 = replace(H100, spot=True)
-SPOT_KEY = "kubernetes.azure.com/scalesetpriority"
-NO_TOLERATION = "the DaemonSet nvidia-device-plugin does not tolerate the taint {} of these nodes"
 K = RefusalKind
 
 
@@ -234,34 +231,12 @@ def test_a_node_that_gets_no_gpus_is_named_with_the_likely_cause_and_replaced_on
     assert len(world.did(RemoveNodes)) == 1
     assert world.word().endswith(
         f"node {world.pool(A100)}-000001 is ready and has no GPUs after 20 min; likely: no NVIDIA device plugin "
-        "DaemonSet, one that does not tolerate the node's taints, or a pool without GPU driver"
+        "DaemonSet, one that does not tolerate the node's taints, or a pool without GPU driver "
+        "(kairay doctor says which)"
     )
     assert world.last is not None
     assert world.last.words[group.name].refusal is K.NODE
     assert len(world.nodes()) == 1
-
-
-def plugin(*tolerated: str, image: str = "nvcr.io/nvidia/k8s-device-plugin:v0.17.0") -> dict[str, Any]:
-    tolerations = [{"key": key, "operator": "Exists"} for key in tolerated]
-    pod = {"containers": [{"image": image}], "tolerations": tolerations}
-    return {"metadata": {"name": "nvidia-device-plugin"}, "spec": {"template": {"spec": pod}}}
-
-
-@pytest.mark.parametrize(
-    ("daemonsets", "spot", "cause"),
-    [
-        ([], False, "the cluster has no NVIDIA device plugin DaemonSet"),
-        ([plugin("sku", image="some/logger")], False, "the cluster has no NVIDIA device plugin DaemonSet"),
-        ([plugin()], False, NO_TOLERATION.format("sku")),
-        ([plugin("sku")], True, NO_TOLERATION.format(SPOT_KEY)),
-        ([plugin("sku")], False, ""),
-        ([plugin("sku", "kubernetes.azure.com/scalesetpriority")], True, ""),
-    ],
-)  # fmt: skip
-def test_daemonsets_tell_what_keeps_the_device_plugin_off(
-    daemonsets: list[dict[str, Any]], spot: bool, cause: str
-) -> None:
-    assert plugin_trouble(daemonsets, spot=spot) == cause
 
 
 def test_a_node_whose_gpu_is_broken_gets_no_new_pods_and_leaves_after_its_last() -> None:
@@ -438,6 +413,19 @@ def test_releasing_an_incomplete_set_leaves_the_nodes_of_others() -> None:
     world.need("train", 1, 1)
     world.pass_time(1500)
     assert {pod.workspace for pod in world.pods.values() if pod.node} == {"serve"}
+    assert sum(world.provider.machines().values()) == 1
+
+
+def test_a_service_of_the_same_workspace_is_no_part_of_an_incomplete_set() -> None:
+    world = World(group_of(A100))
+    world.need("train")
+    world.pods = {key: replace(pod, serves=True) for key, pod in world.pods.items()}
+    world.pass_time(400)
+    world.view["gangs"] = frozenset({"team/train"})
+    world.provider.capacity[A100] = 2
+    world.need("train", 1, 1)
+    world.pass_time(1500)
+    assert [pod.serves for pod in world.pods.values() if pod.node] == [True]
     assert sum(world.provider.machines().values()) == 1
 
 

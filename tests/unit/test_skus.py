@@ -118,11 +118,11 @@ def test_kaitos_sizes_of_aws_and_azure_local_are_there() -> None:
 
 def test_a_size_says_what_keeps_it_from_the_usual_images() -> None:
     skus = load_skus()
-    assert skus["Standard_ND96isr_MI300X_v5"].amd
-    assert skus["Standard_ND128isr_GB300_v6"].arm64
-    assert skus["Standard_NV6ads_A10_v5"].fractional
+    assert skus["Standard_ND96isr_MI300X_v5"].vendor == "amd"
+    assert skus["Standard_ND128isr_GB300_v6"].architecture == "arm64"
+    assert skus["Standard_NV6ads_A10_v5"].share is not None
     plain = skus["Standard_NC24ads_A100_v4"]
-    assert (plain.amd, plain.arm64, plain.fractional) == (False, False, False)
+    assert (plain.vendor, plain.architecture, plain.share) == ("nvidia", "x64", None)
 
 
 def test_a_node_keeps_a_core_and_some_memory_for_itself() -> None:

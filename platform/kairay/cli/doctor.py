@@ -118,7 +118,7 @@ def draw_need(workspace: Workspace, seen: Observed, settings: Settings, today: d
     from kairay.cluster.observed import Need
     from kairay.controller.blueprint import draw_blueprint, resource_condition
     from kairay.nodes.existing import matching, view_node
-    from kairay.registry.resolve import resolve_preset
+    from kairay.presets import find_preset
     from kairay.skus import load_skus
 
     name = workspace.metadata.name
@@ -129,7 +129,7 @@ def draw_need(workspace: Workspace, seen: Observed, settings: Settings, today: d
         said = ", ".join(found) or "no ready node"
         return Need(workspace=name, ready=bool(found), sentence=f"{said} with the Workspace's labels")
     try:
-        preset = resolve_preset(work.preset.name)
+        preset = find_preset(work.preset.name)
         blueprint = draw_blueprint(
             workspace, preset, nodes=nodes, skus=load_skus(), settings=settings, today=today
         )

@@ -8,6 +8,7 @@ from datetime import date
 
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.groups import NodeWish, draw_wish
+from kairay.controller.observed import Observed
 from kairay.controller.settings import Settings
 from kairay.nodes.actions import NodeWord
 from kairay.nodes.existing import NodeView, matching, sizes_on
@@ -16,7 +17,7 @@ from kairay.plan import Plan, PlanTarget, make_plan
 from kairay.presets import Preset
 from kairay.ray.pods import Placement, PodSize
 from kairay.skus import Device, Sku, SkuKind, find_sku
-from kairay.workspace import Workspace
+from kairay.workspace import Workspace, revision
 
 _MEMORY_SHARE = 0.85
 """Of a machine's memory that its Ray pods get; the rest is the system's and the kubelet's."""
@@ -70,8 +71,8 @@ def draw_blueprint(
     """Plan for the sizes of the nodes with the Workspace's labels; for every known size where there are none.
 
     A size that was asked for and that none of them has is planned all the same: it may join later. Where Kairay brings
-    the nodes every size is weighed, and `pinned`, which was chosen before, is kept while it fits: a price that changes
-    must not move a service.
+    the nodes every size is weighed. `pinned`, which was chosen before, is kept while it fits: neither a price that
+    changes nor nodes that come and go must move a service.
     """
     selector = workspace.resource.label_selector
     found = () if settings.nodes.come else matching(nodes, selector)
@@ -81,7 +82,7 @@ def draw_blueprint(
     plan = make_plan(
         workspace, preset, skus=usable, machine=None, target=PlanTarget.CLUSTER, now=today, advise=skus
     )
-    if settings.nodes.come and pinned is not None:
+    if pinned is not None:
         plan = _keep_choice(plan, pinned)
     wish = draw_wish(workspace, plan, settings) if settings.nodes.come and not plan.problems else None
     group = None if wish is None else wish.group
@@ -92,6 +93,13 @@ def draw_blueprint(
     if plan.serving is not None and settings.idle_seconds is not None and not _says_idle(workspace):
         plan = replace(plan, serving=replace(plan.serving, idle_seconds=settings.idle_seconds))
     return Blueprint(plan=plan, nodes=found, placement=_placement(workspace, group), wish=wish)
+
+
+def pinned_size(workspace: Workspace, seen: Observed) -> str | None:
+    """The size that was chosen for the same work. Another model to tune is weighed anew: what fitted a large one would
+    cost too much for a small one. (A served model never changes.)"""
+    same = workspace.tuning is None or seen.status.get("revision") == revision(workspace, seen.config_text)
+    return (seen.status.get("plan") or {}).get("instanceType") if same else None
 
 
 def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWord | None = None) -> Condition:
@@ -150,6 +158,7 @@ def _keep_choice(plan: Plan, pinned: str) -> Plan:
         tuning=kept.tuning,
         serving=kept.serving,
         usd_per_hour=kept.usd_per_hour,
+        job=kept.job,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from kairay.controller.blueprint import Blueprint, draw_blueprint, resource_condition
+from kairay.controller.blueprint import Blueprint, draw_blueprint, pinned_size, resource_condition
 from kairay.controller.conditions import Condition, Reason, Type, draw_conditions
 from kairay.controller.groups import NodeWish
 from kairay.controller.observed import Observed
@@ -78,9 +78,11 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     blueprint = draw_blueprint(
         workspace, find_preset(spec.preset.name), nodes=seen.nodes, skus=world.skus,
         settings=world.settings, today=world.now.date(),
-        pinned=(seen.status.get("plan") or {}).get("instanceType"),
+        pinned=pinned_size(workspace, seen),
     )  # fmt: skip
-    word = None if blueprint.group is None else world.words.get(blueprint.group.name)
+    # Where it has its nodes, others of its group may wait for theirs.
+    group = None if seen.has_its_nodes else blueprint.group
+    word = None if group is None else world.words.get(group.name)
     resources = resource_condition(workspace, blueprint, word)
     if blueprint.plan.problems:
         return _unplanned(seen, world, resources)

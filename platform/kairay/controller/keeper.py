@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import Final
@@ -46,7 +46,8 @@ _BREATH = 0.5
 """Seconds between two passes at the least: changes come in bunches."""
 _IDLE = 60.0
 """Seconds until a look though nothing has changed: somebody may have changed a pool."""
-_AFTER_FAILURE = 5.0
+_AFTER_FAILURE, _LONGEST = 5.0, 300.0
+"""Seconds until the pass after one that failed, at the least and at the most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,8 @@ class NodeKeeper:
     def __init__(self, tools: NodeTools) -> None:
         self._tools = tools
         self._memory = Remembered()
+        self._recalled = False
+        self._failed = False
         self._awake = asyncio.Event()
 
     def wake(self) -> None:
@@ -81,11 +84,13 @@ class NodeKeeper:
         self._awake.set()
 
     async def run(self) -> None:
-        """Until cancelled. The API server's faults and the provider's are waited out."""
-        await self.recall()
+        """Until cancelled. The API server's faults and the provider's are waited out, whatever changes meanwhile."""
         while True:
             self._awake.clear()
             wait = await self.look_safely()
+            if self._failed:
+                await asyncio.sleep(min(max(wait, _BREATH), _LONGEST))
+                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._awake.wait()
@@ -99,9 +104,12 @@ class NodeKeeper:
             self._memory = Remembered() if text is None else Remembered.from_json(text)
         except InputError as error:
             self._tools.log.fault("memory of nodes dropped", message=error.message)
+        self._recalled = True
 
     async def look_once(self) -> float:
         """One pass; seconds until the next. RefusedError and the API client's errors."""
+        if not self._recalled:
+            await self.recall()
         tools, now = self._tools, self._tools.now()
         view = await self._observe()
         decision = decide_nodes(view, self._memory, tools.scaling, now)
@@ -115,9 +123,9 @@ class NodeKeeper:
 
     async def look_safely(self) -> float:
         """One pass whatever happens; seconds until the next."""
-        tools = self._tools
+        tools, self._failed = self._tools, True
         try:
-            return await self.look_once()
+            wait = await self.look_once()
         except RefusedError as error:
             tools.log.fault("nodes not looked at", reason=error.reason, message=error.message)
             self._say_everywhere(error.refusal)
@@ -128,6 +136,8 @@ class NodeKeeper:
         except Exception as error:  # noqa: BLE001  a surprise here must not end passes over Workspaces
             tools.log.fault("pass over nodes crashed", error=repr(error))
             return _AFTER_FAILURE
+        self._failed = False
+        return wait
 
     async def _observe(self) -> NodesView:
         tools = self._tools
@@ -204,9 +214,18 @@ class NodeKeeper:
         if live is None:
             return
         spec = {} if schedulable else {"unschedulable": True}
-        await self._tools.cluster.apply({
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": uid_of(live)}, "spec": spec,
-        })  # fmt: skip
+        try:
+            await self._tools.cluster.apply({
+                "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": uid_of(live)}, "spec": spec,
+            })  # fmt: skip
+        except KairayError as error:
+            # A node that has gone meanwhile must not keep others from coming.
+            self._tools.log.fault("node not changed", on=name, reason=error.reason, message=error.message)
+            known = self._memory.nodes.get(name)
+            if schedulable and known is not None:
+                closed = replace(known, closed_at=self._tools.now())
+                nodes = {**self._memory.nodes, name: closed}
+                await self._remember(replace(self._memory, nodes=nodes))
 
     async def _remember(self, memory: Remembered) -> None:
         if memory == self._memory:

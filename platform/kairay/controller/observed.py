@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kairay.kube.objects import Key, Kind, Manifest
+from kairay.kube.objects import POD, Key, Kind, Manifest
+from kairay.nodes.demand import view_worker
 from kairay.nodes.existing import NodeView
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import TuningProgress
@@ -40,6 +41,12 @@ class Observed:
         """What was reported before."""
         found: Mapping[str, Any] = self.workspace.get("status") or {}
         return found
+
+    @property
+    def has_its_nodes(self) -> bool:
+        """It has worker pods, and none of them waits for a place."""
+        workers = [pod for each in self.all(POD) if (pod := view_worker(each)) is not None]
+        return any(pod.holds for pod in workers) and not any(pod.waits for pod in workers)
 
     def find(self, kind: Kind, name: str) -> Manifest | None:
         """One of ours by kind and name."""

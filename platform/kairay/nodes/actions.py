@@ -107,8 +107,6 @@ class NodesView:
     """`namespace/workspace` of those whose workers are of no use unless all are there."""
     suggestions: Mapping[str, tuple[Offer, ...]] = field(default_factory=dict)
     """By group: what would do as well and its Workspaces do not allow; only named in sentences."""
-    plugin: str = ""
-    """What is wrong with the device plugin (`plugin_trouble`), where it is known."""
     provider: str = "Azure"
     """Its name in sentences."""
 

@@ -14,9 +14,11 @@ from typing import Any
 
 from kairay.nodes.existing import GPU
 from kairay.nodes.interface import GROUP_LABEL, GroupNode
+from kairay.quantities import parse_bytes
 
 WORKSPACE_LABEL, ROLE_LABEL, WORKER = "kairay.dev/workspace", "kairay.dev/role", "worker"
-"""Of worker pods, as kairay.objects and kairay.ray write them."""
+REVISION_LABEL = "kairay.dev/revision"
+"""Of worker pods, as kairay.objects and kairay.ray write them; the revision only on those of a tuning job."""
 POOL_LABELS = ("kubernetes.azure.com/agentpool", "karpenter.sh/nodepool")
 """A node's pool, by AKS and by Karpenter."""
 
@@ -52,11 +54,18 @@ class WorkerPod:
     """Being deleted; until it is gone it holds its node."""
     finished: bool = False
     """Its containers have ended for good; it holds nothing."""
+    serves: bool = False
+    """A service's, which works without its neighbours; else a job's."""
 
     @property
     def key(self) -> str:
         """`namespace/name`."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def gang(self) -> str | None:
+        """`namespace/workspace` of the job whose workers may be of no use without one another; None: of none."""
+        return None if self.serves else f"{self.namespace}/{self.workspace}"
 
     @property
     def waits(self) -> bool:
@@ -112,11 +121,12 @@ def view_worker(pod: Mapping[str, Any]) -> WorkerPod | None:
         workspace=labels[WORKSPACE_LABEL],
         name=metadata["name"],
         group=group,
-        gpus=sum(int(limit.get(GPU, 0)) for limit in limits),
+        gpus=sum(parse_bytes(str(limit.get(GPU, 0))) for limit in limits),
         node=spec.get("nodeName") or None,
         created=datetime.fromisoformat(metadata["creationTimestamp"]),
         going="deletionTimestamp" in metadata,
         finished=pod.get("status", {}).get("phase") in ("Succeeded", "Failed"),
+        serves=REVISION_LABEL not in labels,
     )
 
 
@@ -132,7 +142,7 @@ def view_group_node(node: Mapping[str, Any]) -> GroupNode | None:
         name=metadata["name"],
         group=group,
         pool=pool,
-        gpus=int((status.get("allocatable") or {}).get(GPU, 0)),
+        gpus=parse_bytes(str((status.get("allocatable") or {}).get(GPU, 0))),
         ready="Ready" in true,
         cordoned=bool(node.get("spec", {}).get("unschedulable", False)),
         created=datetime.fromisoformat(metadata["creationTimestamp"]),

@@ -204,7 +204,7 @@ class Draft:
         return ((group, offer) for group in self.view.groups.values() for offer in group.offers)
 
     def _pauses(self, pod: WorkerPod) -> bool:
-        gang = self.gangs.get(f"{pod.namespace}/{pod.workspace}")
+        gang = self.gangs.get(pod.gang) if pod.gang is not None else None
         return pod.waits and gang is not None and gang.paused_until is not None
 
     def _out_of_calls(self, known: PoolMemory | None, *, put: bool) -> str | None:

@@ -56,7 +56,7 @@ def _held(draft: Draft, name: str) -> bool:
 
 
 def _bring(draft: Draft, group: NodeGroup, missing: tuple[WorkerPod, ...]) -> None:
-    gang = any(f"{pod.namespace}/{pod.workspace}" in draft.view.gangs for pod in missing)
+    gang = any(pod.gang in draft.view.gangs for pod in missing)
     for offer in group.offers:
         count, larger = nodes_for(missing, group.gpus_per_node.get(offer.instance_type, 0))
         if not count:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from kairay.nodes.actions import CordonNode, DeletePool, RemoveNodes
 from kairay.nodes.draft import Draft
 from kairay.nodes.interface import GroupNode, PoolState, RefusalKind
 from kairay.nodes.refusals import may_pass
 from kairay.nodes.remembered import GroupMemory
-
-_SPOT, _SKU = "kubernetes.azure.com/scalesetpriority", "sku"
-"""Keys of the taints that our nodes have."""
 
 
 def delete_failed(draft: Draft) -> None:
@@ -59,22 +54,11 @@ def replace_bare(draft: Draft) -> None:
             _replace(draft, node)
 
 
-def plugin_trouble(daemonsets: Iterable[Mapping[str, Any]], *, spot: bool) -> str:
-    """What keeps the device plugin off our nodes, as far as DaemonSets tell; empty when nothing does."""
-    plugins = [each for each in daemonsets if _is_plugin(each)]
-    if not plugins:
-        return "the cluster has no NVIDIA device plugin DaemonSet"
-    keys = (_SKU, _SPOT) if spot else (_SKU,)
-    for key in keys:
-        if not any(_tolerates(each, key) for each in plugins):
-            return f"the DaemonSet {plugins[0]['metadata']['name']} does not tolerate the taint {key} of these nodes"
-    return ""
-
-
 def _replace(draft: Draft, node: GroupNode) -> None:
     minutes = f"{draft.settings.gpu_seconds / 60:.0f} min"
-    causes = draft.view.plugin or (
+    causes = (
         "no NVIDIA device plugin DaemonSet, one that does not tolerate the node's taints, or a pool without GPU driver"
+        " (kairay doctor says which)"
     )
     draft.note(
         node.group,
@@ -96,13 +80,3 @@ def _forget_replacement(draft: Draft, group: str) -> None:
     known = draft.groups.get(group)
     if known is not None and known.replaced_at is not None:
         draft.groups[group] = replace(known, replaced_at=None)
-
-
-def _is_plugin(daemonset: Mapping[str, Any]) -> bool:
-    containers = daemonset["spec"]["template"]["spec"].get("containers", ())
-    return any("device-plugin" in str(each.get("image", "")) for each in containers)
-
-
-def _tolerates(daemonset: Mapping[str, Any], key: str) -> bool:
-    tolerations = daemonset["spec"]["template"]["spec"].get("tolerations", ())
-    return any(each.get("key") in (None, key) for each in tolerations)

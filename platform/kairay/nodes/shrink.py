@@ -129,7 +129,7 @@ def _unused(draft: Draft, pool: Pool) -> bool:
 
 
 def _members(draft: Draft, gang: str) -> set[str]:
-    return {pod.key for pod in draft.view.pods if f"{pod.namespace}/{pod.workspace}" == gang}
+    return {pod.key for pod in draft.view.pods if pod.gang == gang}
 
 
 def _partial(draft: Draft, gang: str) -> bool:
@@ -160,5 +160,5 @@ def _release(draft: Draft, gang: str) -> None:
 
 
 def _say(draft: Draft, gang: str, sentence: str) -> None:
-    for group in sorted({pod.group for pod in draft.view.pods if f"{pod.namespace}/{pod.workspace}" == gang}):
+    for group in sorted({pod.group for pod in draft.view.pods if pod.gang == gang}):
         draft.note(group, sentence, RefusalKind.CAPACITY)
