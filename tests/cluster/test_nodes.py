@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -68,25 +67,25 @@ inference:
 """
 LOAD = """
 import json, sys, threading, time, urllib.error, urllib.request
-url, question, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+url, question = sys.argv[1:]
 body = json.dumps({"prompt": question}).encode()
-end = time.monotonic() + seconds
-answers, refused = [], []
+end = time.monotonic() + 420
 
 def ask():
     while time.monotonic() < end:
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
-            answers.append(json.loads(urllib.request.urlopen(request, timeout=180).read())["Result"])
-        except urllib.error.URLError as error:  # kube-proxy may be a second behind the Service; a full queue says 429
-            refused.append(str(error))
+            answer = json.loads(urllib.request.urlopen(request, timeout=180).read())
+        except urllib.error.URLError:  # kube-proxy may be a second behind the Service; a full queue says 429
             time.sleep(0.5)
+        else:
+            print(answer["Result"], flush=True)
 
 threads = [threading.Thread(target=ask) for _ in range(6)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
-print(json.dumps({"answers": len(answers), "different": sorted(set(answers)), "refused": sorted(set(refused))}))
 """
+"""Six requests at a time, until the pod is deleted or seven minutes are over."""
 
 
 @pytest.fixture
@@ -166,18 +165,14 @@ def test_nodes_follow_a_service_from_zero_to_two_replicas_and_back(
         lambda verdict: verdict == "True", seconds=240,
     )  # fmt: skip
     assert not azure.arm.calls["PUT pool"]
-    kairay.api.apply(loader(kairay, "http://served/chat", seconds=100), namespace)
-    eventually("two replicas work", lambda: ready_workers(kairay, namespace) == 2, seconds=180)
+    kairay.api.apply(loader(kairay, "http://served/chat"), namespace)
+    eventually("two replicas work", lambda: ready_workers(kairay, namespace) == 2, seconds=360)
     assert machines(azure) == 1, "both have room on one machine with four GPUs"
     assert azure.arm.calls["PUT pool"] == 1
     place = f"/api/v1/namespaces/{namespace}/pods/loader"
-    eventually(
-        "the load ends", lambda: kairay.api.get(place)["status"].get("phase"),
-        lambda phase: phase in ("Succeeded", "Failed"), seconds=240,
-    )  # fmt: skip
-    said = json.loads(kairay.api.text(f"{place}/log"))
-    print(f"\n{said}")
-    assert said["answers"] >= 6
+    answers = eventually("answers", lambda: kairay.api.text(f"{place}/log").strip().splitlines())
+    print(f"\n{len(answers)} answers by then")
+    kairay.api.delete(place, grace_seconds=0)
     eventually("no replica is left", lambda: not workers(kairay, namespace), seconds=180)
     eventually("no machine is left", lambda: machines(azure), lambda left: left == 0, seconds=90)
     assert azure.arm.calls["POST deleteMachines"] == 1
@@ -227,9 +222,9 @@ def ready_workers(cluster: Cluster, namespace: str) -> int:
     return sum(map(is_ready, workers(cluster, namespace)))
 
 
-def loader(cluster: Cluster, url: str, *, seconds: float) -> Manifest:
-    """A pod that asks with six requests at a time."""
-    command = ["python", "-c", LOAD, url, QUESTION, str(seconds)]
+def loader(cluster: Cluster, url: str) -> Manifest:
+    """A pod that asks."""
+    command = ["python", "-c", LOAD, url, QUESTION]
     return {
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "loader"},
         "spec": {"restartPolicy": "Never", "containers": [

@@ -87,8 +87,7 @@ def _ask(draft: Draft, group: NodeGroup, offer: Offer, count: int) -> bool:
         draft.note(group.name, f"{count} × {offer} wanted: {why_not}")
         return False
     _take(draft, offer, count)
-    plural = "pod" if count == 1 else "pods"
-    reason = f"{count} × {offer}{draft.price(offer)} for {plural} that wait"
+    reason = f"{count} × {offer}{draft.price(offer)} for pods that wait"
     if live is None:
         draft.write(
             EnsurePool(spec=PoolSpec(name=name, group=group, offer=offer), count=count, reason=reason)
