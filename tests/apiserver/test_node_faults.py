@@ -1,0 +1,102 @@
+"""Everything that may go wrong with GPU nodes, on a real API server and a simulated AKS.
+
+Each time: the Workspace says what is wrong, the controller is restarted while it is, the work gets its node as soon as
+it can, and when the work is done no machine and no pool is left that somebody pays for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bare import BareApiServer
+from node_stage import Stage, open_stage, play
+from node_trials import HOUR, MINUTE, NODES_READY, TRIALS, Trial
+from simulator import Cloud, Simulator, Timings
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+QUICK = Timings(create=100, scale=100, delete=45, delete_machines=40, register=50, gpus=25)
+
+
+@pytest.fixture(scope="module")
+def kinds(server: BareApiServer) -> BareApiServer:
+    """With Ray's kinds beside ours."""
+    server.install_kuberay_crds()
+    return server
+
+
+@pytest.fixture
+def azure() -> Iterator[Simulator]:
+    """A cluster whose machines come in two minutes."""
+    with Simulator(Cloud(timings=QUICK)) as simulator:
+        yield simulator
+        assert simulator.arm.violations == []
+
+
+@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
+def test_a_fault_is_said_and_outlived(kinds: BareApiServer, azure: Simulator, trial: Trial) -> None:
+    place = f"nodes-{TRIALS.index(trial)}"
+
+    async def scenario() -> None:
+        async with open_stage(kinds, azure, place, dict(trial.resource)) as stage:
+            await _suffer(stage, trial)
+            await _recover(stage, trial)
+            await _leave(stage, trial)
+            assert "crashed" not in stage.log.getvalue()
+
+    play(scenario())
+
+
+async def _suffer(stage: Stage, trial: Trial) -> None:
+    """Until the Workspace says what is wrong, and for a while afterwards with a controller of its own."""
+    calls = stage.azure.arm.calls
+    if trial.when == "before":
+        trial.breaks(stage)
+    stage.need()
+    if trial.when != "before":
+        await stage.until("asked", lambda: stage.calls["PUT pool"] > 0, MINUTE)
+    if trial.when == "ready":
+        await stage.until("ready", lambda: stage.word()[0] == NODES_READY, 5 * MINUTE)
+    if trial.when != "before":
+        trial.breaks(stage)
+    await stage.restart()
+    known = len(stage.said) - 1
+    await stage.until(
+        f"{trial.reason}: {trial.says}",
+        lambda: any(reason == trial.reason and trial.says in words for reason, words in stage.said[known:]),
+        trial.within,
+    )
+    await stage.restart()
+    before = len(stage.said) - 1
+    await stage.go_on(trial.lasts)
+    if trial.size is None or trial.mends is not None:
+        assert stage.said[before:], calls
+
+
+async def _recover(stage: Stage, trial: Trial) -> None:
+    """The work gets its node."""
+    trial.mends(stage)
+    await stage.restart()
+    if trial.size is None:
+        await stage.go_on(20 * MINUTE)
+        assert stage.word()[0] == trial.reason
+    else:
+        size = trial.size
+        await stage.until(
+            f"a node of {size}",
+            lambda: stage.word()[0] == NODES_READY and size in stage.machines.values(),
+            trial.arrives,
+        )
+    assert stage.calls["PUT pool"] <= trial.puts, stage.told()
+
+
+async def _leave(stage: Stage, trial: Trial) -> None:
+    """The work ends, and all that was made for it goes."""
+    stage.end()
+    await stage.until("no machines", lambda: not stage.machines, HOUR)
+    await stage.until("no pools", lambda: not stage.pools, 3 * HOUR, apart=5 * MINUTE)
+    print(trial.name, stage.calls, stage.clock)
+    assert stage.calls["PUT pool"] <= trial.puts, stage.told()
+    assert stage.calls["POST deleteMachines"] <= trial.removals, stage.told()
+    assert stage.calls["DELETE pool"] <= trial.deletions, stage.told()
