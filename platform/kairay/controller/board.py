@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from kairay.controller.groups import NodeWish
 from kairay.controller.triggers import WorkspaceName
@@ -22,6 +22,7 @@ class NodeBoard:
         self.asked: Callable[[], None] = lambda: None
         self._wants: dict[WorkspaceName, NodeWish] = {}
         self._words: Mapping[str, NodeWord] = {}
+        self._heard: frozenset[str] = frozenset()
 
     def want(self, name: WorkspaceName, wish: NodeWish | None) -> None:
         """The nodes of a Workspace; None: it wants none, or is gone."""
@@ -49,14 +50,21 @@ class NodeBoard:
             if wish.instead
         }
 
-    def say(self, words: Mapping[str, NodeWord]) -> None:
-        """By group, a sentence on nodes that are waited for; groups without one are well."""
+    def say(self, words: Mapping[str, NodeWord], groups: Iterable[str]) -> None:
+        """By group, a sentence on nodes that are waited for; those of `groups` without one are well."""
         before, self._words = self._words, dict(words)
+        earlier, self._heard = self._heard, frozenset(groups)
         for name, wish in self._wants.items():
-            if before.get(wish.group.name) != words.get(wish.group.name):
+            is_new = wish.group.name in self._heard - earlier
+            if is_new or before.get(wish.group.name) != words.get(wish.group.name):
                 self._told(name)
 
     @property
     def words(self) -> Mapping[str, NodeWord]:
         """By group, what was said last."""
         return self._words
+
+    @property
+    def heard(self) -> frozenset[str]:
+        """Groups of which something was said last, if only that they are well."""
+        return self._heard

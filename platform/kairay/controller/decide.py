@@ -23,11 +23,15 @@ from kairay.errors import InputError
 from kairay.kube.objects import RAY_SERVICE, Key, Manifest, key_of
 from kairay.names import api_keys_name
 from kairay.nodes.actions import NodeWord
+from kairay.nodes.interface import RefusalKind
 from kairay.objects.metadata import Owner
 from kairay.objects.networkpolicy import network_policy
 from kairay.presets import find_preset
 from kairay.skus import Sku
 from kairay.workspace import Workspace, revision
+
+
+_REFUSALS = frozenset(RefusalKind)
 
 
 class State:
@@ -63,6 +67,8 @@ class World:
     controller_namespace: str
     words: Mapping[str, NodeWord] = field(default_factory=dict)
     """By group of nodes: what its Workspaces wait for."""
+    heard: frozenset[str] | None = None
+    """Groups that the keeper of nodes has looked at since this process began; None: all."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -82,7 +88,7 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     )  # fmt: skip
     # Where it has its nodes, others of its group may wait for theirs.
     group = None if seen.has_its_nodes else blueprint.group
-    word = None if group is None else world.words.get(group.name)
+    word = None if group is None else _word(group.name, seen, world)
     resources = resource_condition(workspace, blueprint, word)
     if blueprint.plan.problems:
         return _unplanned(seen, world, resources)
@@ -124,6 +130,17 @@ def owner_of(seen: Observed) -> Owner:
         namespace=metadata["namespace"],
         uid=metadata["uid"],
     )
+
+
+def _word(group: str, seen: Observed, world: World) -> NodeWord | None:
+    """What the keeper says of the group; until it has looked, what status says still holds."""
+    if world.heard is None or group in world.heard:
+        return world.words.get(group)
+    said = next((each for each in seen.status.get("conditions", ()) if each["type"] == Type.RESOURCE_READY), {})
+    reason = said.get("reason")
+    if reason == Reason.NODES_COMING:
+        return NodeWord(message=said["message"])
+    return NodeWord(message=said["message"], refusal=RefusalKind(reason)) if reason in _REFUSALS else None
 
 
 def _own_template(workspace: Workspace, owner: Owner, seen: Observed, world: World) -> Decision:

@@ -114,7 +114,7 @@ class NodeKeeper:
         view = await self._observe()
         decision = decide_nodes(view, self._memory, tools.scaling, now)
         await self._remember(decision.memory)
-        tools.board.say(decision.words)
+        tools.board.say(decision.words, view.groups)
         for action in decision.actions:
             await self._do(action)
         self._measure(view)
@@ -238,8 +238,9 @@ class NodeKeeper:
         self._memory = memory
 
     def _say_everywhere(self, refusal: Refusal) -> None:
+        groups = self._tools.board.groups()
         word = NodeWord(message=refusal.message, refusal=refusal.kind)
-        self._tools.board.say(dict.fromkeys(self._tools.board.groups(), word))
+        self._tools.board.say(dict.fromkeys(groups, word), groups)
 
     def _measure(self, view: NodesView) -> None:
         gauge = self._tools.metrics.pool_nodes

@@ -76,7 +76,7 @@ class Reconciler:
         tools = self._tools
         world = World(
             settings=tools.settings, skus=tools.skus, controller_namespace=tools.namespace,
-            words=tools.board.words, now=tools.now(),
+            words=tools.board.words, heard=tools.board.heard, now=tools.now(),
         )  # fmt: skip
         seen = Observed(workspace=found)
         try:
