@@ -26,7 +26,7 @@ def test_a_size_has_what_its_family_has_left(azure: Simulator) -> None:
     azure.cloud.quota.limits[FAMILY] = 100
     azure.cloud.quota.others[FAMILY] = 50
     found = quota(azure, ON_DEMAND)[ON_DEMAND]
-    assert found == Quota(name=f"{FAMILY} vCPUs", used=50, limit=100, per_node=24)
+    assert found == Quota(name=f"{FAMILY} vCPUs", used=50, limit=100, family=FAMILY, per_node=24)
     assert found.nodes == 2
 
 

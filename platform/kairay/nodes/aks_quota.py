@@ -65,11 +65,14 @@ def quota_of(offer: Offer, market: Market, skus: Mapping[str, Sku]) -> Quota | N
     if not cores or not usages:
         if restriction is None:
             return None
-        return Quota(name=family, used=0, limit=0, per_node=max(1, cores), restriction=restriction)
+        return Quota(
+            name=family, used=0, limit=0, family=family, per_node=max(1, cores), restriction=restriction
+        )
     tightest = min(usages, key=lambda usage: usage.limit - usage.used)
     return Quota(
-        name=tightest.name, used=tightest.used, limit=tightest.limit, per_node=cores, restriction=restriction
-    )
+        name=tightest.name, used=tightest.used, limit=tightest.limit, family=family, per_node=cores,
+        restriction=restriction,
+    )  # fmt: skip
 
 
 def read_usages(values: Iterable[Mapping[str, Any]]) -> dict[str, Usage]:

@@ -165,6 +165,8 @@ class Quota:
     used: int
     limit: int
     unit: str = "vCPU"
+    family: str = ""
+    """The sizes that one quota limits together, whichever quota is the tightest; empty: those of `name`."""
     per_node: int
     """Units that one node takes."""
     restriction: str | None = None
