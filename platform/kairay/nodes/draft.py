@@ -160,14 +160,16 @@ class Draft:
         known = self.pools.get(action.pool) or PoolMemory(group=_group_of(action))
         written = dict[str, Any](written_at=self.now, empty_since=None, short_since=None, removed=0)
         if isinstance(action, EnsurePool):
-            written |= {"written": action.count, "bounded": False, "lost": 0}
+            written |= {"written": action.count, "bounded": False, "lost": 0, "absent": False}
         elif isinstance(action, RemoveNodes):
             count = len(action.nodes)
             written |= {"written": self.expected(action.target) - count, "removed": count}
         elif isinstance(action, DeletePool):
-            written |= {"deleted_at": self.now}
+            # A refused deletion is tried again soon, not when the pool has been empty for another hour.
+            written |= {"deleted_at": self.now, "empty_since": known.empty_since}
         else:
-            written |= {"written": action.count, "bounded": action.target.bounds is not None, "lost": 0}
+            bounded = action.target.bounds is not None
+            written |= {"written": action.count, "bounded": bounded, "lost": 0, "absent": False}
         if not isinstance(action, (RemoveNodes, DeletePool)):
             written["next_write"] = _paid(known.next_write, self.now, self.settings.pool_interval)
         paid = _paid(self.memory.next_call, self.now, self.settings.call_interval)

@@ -84,7 +84,7 @@ def _ask(draft: Draft, group: NodeGroup, offer: Offer, count: int) -> bool:
     if why_not is None and live is not None and live.bounds is not None:
         return _raise(draft, group, offer, count)
     if why_not is not None:
-        draft.note(group.name, f"{count} × {offer} wanted: {why_not}")
+        draft.note(group.name, f"{count} × {offer} wanted: {why_not}", known.wait_kind if known else None)
         return False
     _take(draft, offer, count)
     reason = f"{count} × {offer}{draft.price(offer)} for pods that wait"

@@ -57,7 +57,7 @@ def look_at_pools(draft: Draft) -> None:
         if not draft.believed(name):
             draft.pools[name] = PoolMemory(
                 group=known.group, next_write=known.next_write, left_until=known.left_until,
-                wait_until=known.wait_until, wait_reason=known.wait_reason,
+                wait_until=known.wait_until, wait_reason=known.wait_reason, wait_kind=known.wait_kind,
             )  # fmt: skip
         if draft.pools[name] == PoolMemory(group=known.group):
             del draft.pools[name]
@@ -94,7 +94,7 @@ def _without_past(draft: Draft, pool: PoolMemory) -> PoolMemory:
         return pool
     return replace(
         pool, next_write=_later(pool.next_write, now), left_until=_later(pool.left_until, now),
-        wait_until=waits, wait_reason=pool.wait_reason if waits else "",
+        wait_until=waits, wait_reason=pool.wait_reason if waits else "", wait_kind=pool.wait_kind if waits else None,
         changed=_recent(pool.changed, now, draft.settings.change_window),
     )  # fmt: skip
 
@@ -196,7 +196,7 @@ def _await_missing(draft: Draft, pool: Pool) -> None:
     if until > draft.now:
         draft.pools[pool.name] = replace(known, short_since=since)
         return
-    draft.pools[pool.name] = replace(known, short_since=None, lost=known.lost + short)
+    draft.pools[pool.name] = replace(known, short_since=None, lost=known.lost + short, absent=True)
     minutes = _minutes(draft.settings.start_seconds)
     words = f"{short} of {pool.count} nodes of pool {pool.name} did not join within {minutes}"
     draft.blame(pool, Refusal(kind=RefusalKind.NODE, code="NodeDidNotJoin", message=words))

@@ -104,13 +104,15 @@ def may_pass(refusal: Refusal | None) -> bool:
 
 def _one_family(one: Offer, other: Offer, quotas: Mapping[Offer, Quota]) -> bool:
     """Of one quota; where that is unknown, of one name but for the number of cores."""
-    known = [quotas[offer].name for offer in (one, other) if offer in quotas]
+    known = [quotas[offer].family or quotas[offer].name for offer in (one, other) if offer in quotas]
     names = [_NUMBER.sub("", offer.instance_type, count=1) for offer in (one, other)]
     return len(set(known if len(known) == len(names) else names)) == 1
 
 
 def _waits(memory: Remembered, pool: str, refusal: Refusal, until: datetime) -> Remembered:
-    waiting = replace(memory.pools[pool], wait_until=until, wait_reason=refusal.message)
+    waiting = replace(
+        memory.pools[pool], wait_until=until, wait_reason=refusal.message, wait_kind=refusal.kind
+    )
     return replace(memory, pools={**memory.pools, pool: waiting})
 
 

@@ -54,12 +54,15 @@ class PoolMemory:
     wait_until: datetime | None = None
     """Before this the provider does not want to be asked."""
     wait_reason: str = ""
+    wait_kind: RefusalKind | None = None
     removed: int = 0
     """Nodes of our last removal; the provider may go on counting those that were gone already."""
     lost: int = 0
     """Nodes that were there and are not, which the provider may still count."""
     short_since: datetime | None = None
     """At rest with fewer nodes than its count."""
+    absent: bool = False
+    """Machines that were to come have not become nodes; they may be paid for all the same."""
     empty_since: datetime | None = None
     changed: tuple[datetime, ...] = ()
     """When somebody else set another count."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from kairay.nodes.actions import CordonNode, DeletePool, RemoveNodes, UncordonNode
 from kairay.nodes.draft import Draft
-from kairay.nodes.interface import GroupNode, Pool, RefusalKind
+from kairay.nodes.interface import GroupNode, Pool, PoolState, RefusalKind
 from kairay.nodes.remembered import GangMemory, NodeMemory, PoolMemory
 
 _RETRY_CORDON = 60.0
@@ -51,18 +51,23 @@ def remove_idle(draft: Draft) -> None:
 
 
 def delete_unused(draft: Draft) -> None:
-    """Empty pools that nobody uses go after an hour; at the limit of pools the oldest go at once."""
+    """Empty pools that nobody uses go after an hour; at the limit of pools the oldest go at once.
+
+    One whose machines did not become nodes goes after a minute: they are paid for.
+    """
     empty: list[tuple[datetime, Pool]] = []
+    settings = draft.settings
     for pool in draft.ours.values():
         known = draft.pools[pool.name]
-        since = (known.empty_since or draft.now) if _unused(draft, pool) else None
+        vain = _in_vain(draft, pool)
+        since = (known.empty_since or draft.now) if vain or _unused(draft, pool) else None
         draft.pools[pool.name] = replace(known, empty_since=since)
-        if since is not None and draft.blocked(pool.name, put=False) is None:
-            empty.append((since, pool))
+        if since is not None and known.deleted_at is None and draft.blocked(pool.name, put=False) is None:
+            patience = settings.failed_seconds if vain else settings.empty_pool_seconds
+            empty.append((since + timedelta(seconds=patience), pool))
     leaving = sum(draft.pools[name].deleted_at is not None for name in draft.ours)
-    excess = len(draft.live) - leaving - draft.settings.pool_limit + 1
-    for index, (since, pool) in enumerate(sorted(empty, key=lambda each: (each[0], each[1].name))):
-        until = since + timedelta(seconds=draft.settings.empty_pool_seconds)
+    excess = len(draft.live) - leaving - settings.pool_limit + 1
+    for index, (until, pool) in enumerate(sorted(empty, key=lambda each: (each[0], each[1].name))):
         draft.look_at(until)
         if (until <= draft.now or index < excess) and draft.blocked(pool.name, put=False) is None:
             draft.write(DeletePool(target=pool, reason="empty, and nobody uses it"))
@@ -126,6 +131,14 @@ def _unused(draft: Draft, pool: Pool) -> bool:
     if draft.coming(pool) and known.left_until is None:
         return False
     return not any(pod.group == pool.group and (pod.waits or pod.holds) for pod in draft.view.pods)
+
+
+def _in_vain(draft: Draft, pool: Pool) -> bool:
+    """At rest with nothing but machines that have not become nodes, and nobody has asked for it again."""
+    if not draft.pools[pool.name].absent or pool.state is not PoolState.READY or pool.bounds is not None:
+        return False
+    vacant = not any(node.pool == pool.name for node in draft.view.nodes)
+    return vacant and pool.count > 0 and not draft.coming(pool) and pool.name not in draft.written
 
 
 def _members(draft: Draft, gang: str) -> set[str]:
