@@ -11,7 +11,6 @@ import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from aks_scenario import provider_of
 from bare import BareApiServer
@@ -27,7 +26,7 @@ from kairay.controller.triggers import TRIMS
 from kairay.errors import KairayError
 from kairay.kube.client import Client
 from kairay.kube.connect import connect
-from kairay.kube.objects import NODE, POD, RAY_SERVICE, WORKSPACE, Key, Manifest, labels_of
+from kairay.kube.objects import NODE, POD, RAY_SERVICE, WORKSPACE, Key, Kind, Manifest, labels_of
 from kairay.nodes.actions import ScalingSettings
 from kairay.nodes.aks import AksProvider
 from kairay.nodes.interface import GROUP_LABEL
@@ -94,6 +93,7 @@ class Stage:
         self.restarts = -1
         self.endpoint = azure.url
         self._views = {kind: Listed() for kind in WATCHED}
+        self._since: dict[str, datetime] = {}
         self._provider: AksProvider | None = None
 
     def now(self) -> datetime:
@@ -191,33 +191,36 @@ class Stage:
     def word(self) -> tuple[str, str]:
         return self.said[-1] if self.said else ("", "")
 
-    async def until(
-        self, what: str, done: Callable[[], bool], within: float, *, apart: float = 0.5
-    ) -> float:
+    async def until(self, what: str, done: Callable[[], bool], within: float, *, apart: float = 0.5) -> float:
         """Passes until it is so; virtual seconds that it took. AssertionError when it is not in time."""
         began = self.clock
+        wait = await self.look()
         while not done():
             left = began + within - self.clock
             assert left > 0, f"{what}: not within {within:.0f} s; {self.told()}"
-            await self.turn(left, apart=apart)
+            self.sleep(min(left, max(wait, apart)))
+            wait = await self.look()
         return self.clock - began
 
     async def go_on(self, seconds: float) -> None:
         """Passes for so long."""
         end = self.clock + seconds
         while self.clock < end:
-            await self.turn(end - self.clock)
+            self.sleep(min(end - self.clock, await self.look()))
 
-    async def turn(self, left: float = 60.0, *, apart: float = 0.5) -> None:
-        """One pass of each kind, then the clock goes on to whatever comes next, `apart` seconds at the least."""
+    async def look(self) -> float:
+        """One pass over nodes, one over the Workspace; seconds until the controller wants the next."""
         await self._look_around()
         self._keeper.woken = False
         wait = await self._keeper.look_safely()
         await self._reconciler.reconcile(self.namespace, NAME)
         await self._hear()
+        return 0.5 if self._keeper.woken else wait
+
+    def sleep(self, seconds: float) -> None:
+        """The clock goes on, and stops early where something happens that the controller would see."""
         event = self.azure.next_event()
-        wait = max(0.5 if self._keeper.woken else wait, apart)
-        self.azure.advance(max(0.5, min(left, wait, left if event is None else event - self.clock)))
+        self.azure.advance(max(0.5, seconds if event is None else min(seconds, event - self.clock)))
         self._show_nodes()
 
     def told(self) -> str:
@@ -229,13 +232,17 @@ class Stage:
         raise error
 
     async def _look_around(self) -> None:
-        async def look(kind: Any) -> None:
+        async def list_all(kind: Kind) -> None:
             place = None if kind == NODE else self.namespace
             labels = {WORKSPACE_LABEL: None} if kind == POD else None
             found, _ = await self.client.list(kind, namespace=place, labels=labels, trim=TRIMS[kind])
+            for each in found:
+                # The server's own clock is the real one.
+                since = self._since.setdefault(each["metadata"]["uid"], self.now())
+                each["metadata"]["creationTimestamp"] = since.isoformat()
             self._views[kind].take(found)
 
-        await asyncio.gather(*(look(kind) for kind in WATCHED))
+        await asyncio.gather(*(list_all(kind) for kind in WATCHED))
 
     async def _hear(self) -> None:
         found = await self.client.get(Key(WORKSPACE, self.namespace, NAME))
@@ -269,7 +276,7 @@ async def open_stage(
         stage.write(resource)
         await stage.restart()
         try:
-            await stage.turn()
+            await stage.look()
             yield stage
         finally:
             await stage.close()

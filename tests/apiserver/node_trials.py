@@ -46,6 +46,8 @@ class Trial:
     puts: int = 2
     removals: int = 1
     deletions: int = 1
+    ends: Step = lambda stage: None
+    """What else happens when the work is done."""
     resource: tuple[tuple[str, Any], ...] = ()
     """Of the Workspace, beside its labels."""
 
@@ -116,6 +118,10 @@ def _autoscaled(stage: Stage) -> None:
 
 def _autoscaler_acts(stage: Stage) -> None:
     stage.azure.cloud.autoscale(stage.pools[0].name, 2)
+
+
+def _autoscaler_ends(stage: Stage) -> None:
+    stage.azure.cloud.autoscale(stage.pools[0].name, 0)
 
 
 def _gpu_lost(stage: Stage) -> None:
@@ -295,7 +301,7 @@ OTHERS: Final = (
     ),
     Trial(
         name="an autoscaler is turned on", breaks=_more_work(_autoscaled), when="ready", mends=_autoscaler_acts,
-        reason="NodesComing", says="the autoscaler of pool", puts=2, removals=0, deletions=0,
+        reason="NodesComing", says="the autoscaler of pool", removals=0, ends=_autoscaler_ends,
     ),
 )  # fmt: skip
 

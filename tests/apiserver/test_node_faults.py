@@ -50,7 +50,6 @@ def test_a_fault_is_said_and_outlived(kinds: BareApiServer, azure: Simulator, tr
 
 async def _suffer(stage: Stage, trial: Trial) -> None:
     """Until the Workspace says what is wrong, and for a while afterwards with a controller of its own."""
-    calls = stage.azure.arm.calls
     if trial.when == "before":
         trial.breaks(stage)
     stage.need()
@@ -68,10 +67,10 @@ async def _suffer(stage: Stage, trial: Trial) -> None:
         trial.within,
     )
     await stage.restart()
-    before = len(stage.said) - 1
+    known = len(stage.said)
     await stage.go_on(trial.lasts)
-    if trial.size is None or trial.mends is not None:
-        assert stage.said[before:], calls
+    told = [reason for reason, _ in stage.said[known:]]
+    assert "NodesOnDemand" not in told, f"what is wrong is not forgotten in between; {stage.told()}"
 
 
 async def _recover(stage: Stage, trial: Trial) -> None:
@@ -94,6 +93,7 @@ async def _recover(stage: Stage, trial: Trial) -> None:
 async def _leave(stage: Stage, trial: Trial) -> None:
     """The work ends, and all that was made for it goes."""
     stage.end()
+    trial.ends(stage)
     await stage.until("no machines", lambda: not stage.machines, HOUR)
     await stage.until("no pools", lambda: not stage.pools, 3 * HOUR, apart=5 * MINUTE)
     print(trial.name, stage.calls, stage.clock)
