@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Final
 
@@ -44,6 +44,8 @@ MEMORY: Final = "kairay-nodes"
 _MEMORY_KEY = "memory.json"
 _BREATH = 0.5
 """Seconds between two passes at the least: changes come in bunches."""
+_BURST, _PACE = 15, 3.0
+"""So many passes in a bunch, then one every three seconds: each lists the pools, and AKS takes one call a second."""
 _IDLE = 60.0
 """Seconds until a look though nothing has changed: somebody may have changed a pool."""
 _AFTER_FAILURE, _LONGEST = 5.0, 300.0
@@ -77,6 +79,8 @@ class NodeKeeper:
         self._memory = Remembered()
         self._recalled = False
         self._failed = False
+        self._paid = tools.now()
+        """A token bucket of passes: the moment at which it is full again."""
         self._awake = asyncio.Event()
 
     def wake(self) -> None:
@@ -94,7 +98,12 @@ class NodeKeeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._awake.wait()
-            await asyncio.sleep(_BREATH)
+            await asyncio.sleep(self.breath())
+
+    def breath(self) -> float:
+        """Seconds from the end of a pass until the next may begin, however much changes."""
+        spare = timedelta(seconds=_BURST * _PACE)
+        return max(_BREATH, (self._paid - spare - self._tools.now()).total_seconds())
 
     async def recall(self) -> None:
         """Take up what an earlier process remembered."""
@@ -124,6 +133,7 @@ class NodeKeeper:
     async def look_safely(self) -> float:
         """One pass whatever happens; seconds until the next."""
         tools, self._failed = self._tools, True
+        self._paid = max(self._paid, tools.now()) + timedelta(seconds=_PACE)
         try:
             wait = await self.look_once()
         except RefusedError as error:
