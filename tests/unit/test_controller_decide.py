@@ -446,3 +446,22 @@ def test_a_workspace_that_has_its_nodes_is_not_told_that_others_of_its_group_wai
     ]  # fmt: skip
     told = step(inference(), *pods, world=replace(WORLD, settings=settings, words={group: word}))
     assert condition(told, "ResourceReady")[1] == reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"), [("QuotaExceeded", "none left"), ("NodesComing", "waiting for 1 node")]
+)
+def test_what_was_said_of_nodes_holds_until_the_keeper_of_a_new_process_has_looked(
+    reason: str, message: str
+) -> None:
+    provided = replace(WORLD, settings=read_settings({"KAIRAY_NODES_PROVIDER": "aks"}))
+    first = step(inference(), world=provided, nodes=())
+    assert first.wish is not None
+    group = first.wish.group.name
+    word = NodeWord(message=message, refusal=RefusalKind(reason) if reason in list(RefusalKind) else None)
+    said = step(inference(), world=replace(provided, words={group: word}), nodes=())
+    manifest = after(inference(), said)
+    again = step(manifest, world=replace(provided, heard=frozenset()), nodes=())
+    assert again.status["conditions"] == said.status["conditions"]
+    well = step(manifest, world=replace(provided, heard=frozenset({group})), nodes=())
+    assert well.status["conditions"][0]["reason"] == "NodesOnDemand"

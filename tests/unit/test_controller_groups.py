@@ -205,8 +205,8 @@ def test_the_board_knows_whose_workers_are_a_set_and_what_would_do_as_well() -> 
     board.want(("team", "plain"), wish)
     assert board.gangs() == {"team/mine"}
     assert board.suggestions() == {wish.group.name: (other,)}
-    board.say({wish.group.name: NodeWord(message="waiting")})
-    board.say({wish.group.name: NodeWord(message="waiting")})
+    board.say({wish.group.name: NodeWord(message="waiting")}, [wish.group.name])
+    board.say({wish.group.name: NodeWord(message="waiting")}, [wish.group.name])
     assert sorted(told) == [("team", "mine"), ("team", "plain")], "told once, not at every pass"
     board.want(("team", "mine"), None)
     assert board.gangs() == frozenset()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from kairay.controller.board import NodeBoard
 from kairay.controller.groups import NodeWish
 from kairay.controller.keeper import MEMORY, NodeKeeper, NodeTools
@@ -281,3 +283,27 @@ def test_a_node_that_went_before_it_was_closed_keeps_no_other_from_coming() -> N
     stage.passes(seconds=60, step=1)
     assert not stage.cluster.all(NODE)[0]["spec"].get("unschedulable"), "it is opened in a later one"
     assert "node not changed" in stage.log.getvalue()
+
+
+def test_a_pass_follows_within_a_minute_whatever_is_waited_for() -> None:
+    stage = Stage()
+    never = Refusal(kind=RefusalKind.RESTRICTED, code="SkuNotAvailable", message="no", avoid_seconds=82800)
+    for size in (A100, H100):
+        stage.cloud.refuse_next("ensure", never, offer=Offer(instance_type=size))
+    stage.pod()
+    stage.passes(seconds=20, step=1)
+    assert 0 < asyncio.run(stage.keeper.look_once()) <= 60
+
+
+def test_passes_come_in_a_bunch_and_then_one_every_three_seconds() -> None:
+    stage = Stage()
+    breaths = []
+    for _ in range(40):
+        asyncio.run(stage.keeper.look_safely())
+        breaths.append(stage.keeper.breath())
+        stage.now += timedelta(seconds=breaths[-1])
+    assert breaths[:15] == [0.5] * 15
+    assert breaths[-1] == pytest.approx(3.0)
+    stage.now += timedelta(minutes=2)
+    asyncio.run(stage.keeper.look_safely())
+    assert stage.keeper.breath() == 0.5

@@ -506,3 +506,47 @@ def test_a_failed_pool_of_ours_that_nobody_wants_goes() -> None:
     world.pass_time(300)
     assert asked(world) == [("ensure", 1), ("delete", 0)]
     assert not [pool for pool in world.last_pools() if pool.state is PoolState.FAILED]
+
+
+@pytest.mark.parametrize("kind", [K.BUSY, K.THROTTLED, K.UNAVAILABLE])
+def test_while_a_pool_waits_the_reason_is_why(kind: RefusalKind) -> None:
+    group = group_of(A100)
+    world = World(group)
+    world.provider.refuse_next("ensure", no(kind, retry_after=1800))
+    world.need("chat")
+    world.pass_time(600)
+    assert world.last is not None
+    assert world.last.words[group.name].refusal is kind
+    world.pass_time(1300)
+    assert world.last.words.get(group.name) is None or world.last.words[group.name].refusal is None
+
+
+def test_one_family_is_one_quota_also_where_the_regions_is_the_tighter_one() -> None:
+    region = {"name": "Total Regional vCPUs", "used": 90, "limit": 100, "per_node": 1}
+    quotas = {
+        A100: Quota(family="a", **region), A100x2: Quota(family="a", **region), H100: Quota(family="b", **region)
+    }  # fmt: skip
+    entry = Avoided(kind=K.QUOTA, offer=A100, group=None, until=START, code="Code", message="none left")
+    assert [covers(entry, offer, "g1", quotas) for offer in quotas] == [True, True, False]
+
+
+def test_machines_that_never_became_nodes_go_with_their_pool_while_others_work() -> None:
+    slow = [Delays(pool=60, join=10**6)]
+    world = World(group_of(A100, H100), delays=lambda: slow.pop() if slow else Delays())
+    world.need("chat")
+    world.pass_time(2400)
+    assert [pool.offer for pool in world.last_pools()] == [H100]
+    assert world.waiting() == []
+
+
+def test_a_deletion_that_was_refused_is_tried_again_soon() -> None:
+    world = World(group_of(A100))
+    world.need("chat")
+    world.pass_time(600)
+    world.end("chat")
+    world.pass_time(600)
+    world.provider.refuse_next("delete", no(K.DENIED))
+    world.pass_time(3600)
+    assert world.last_pools() == ()
+    first, second = [when for when, action in world.history if isinstance(action, DeletePool)]
+    assert second - first <= timedelta(minutes=2)

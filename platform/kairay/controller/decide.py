@@ -30,7 +30,6 @@ from kairay.presets import find_preset
 from kairay.skus import Sku
 from kairay.workspace import Workspace, revision
 
-
 _REFUSALS = frozenset(RefusalKind)
 
 
@@ -136,11 +135,14 @@ def _word(group: str, seen: Observed, world: World) -> NodeWord | None:
     """What the keeper says of the group; until it has looked, what status says still holds."""
     if world.heard is None or group in world.heard:
         return world.words.get(group)
-    said = next((each for each in seen.status.get("conditions", ()) if each["type"] == Type.RESOURCE_READY), {})
-    reason = said.get("reason")
-    if reason == Reason.NODES_COMING:
-        return NodeWord(message=said["message"])
-    return NodeWord(message=said["message"], refusal=RefusalKind(reason)) if reason in _REFUSALS else None
+    for said in seen.status.get("conditions", ()):
+        if said["type"] != Type.RESOURCE_READY:
+            continue
+        if said["reason"] in _REFUSALS:
+            return NodeWord(message=said["message"], refusal=RefusalKind(said["reason"]))
+        if said["reason"] == Reason.NODES_COMING:
+            return NodeWord(message=said["message"])
+    return None
 
 
 def _own_template(workspace: Workspace, owner: Owner, seen: Observed, world: World) -> Decision:
