@@ -7,16 +7,17 @@ the kubelet (machines become nodes), Ray (a worker's pod that waits) and the loo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from aks_scenario import provider_of
 from bare import BareApiServer
 from kairay.controller.board import NodeBoard
 from kairay.controller.events import Events
-from kairay.controller.keeper import NodeKeeper, NodeTools
+from kairay.controller.keeper import NodeTools
 from kairay.controller.log import Log
 from kairay.controller.look import WATCHED
 from kairay.controller.metrics import Metrics
@@ -26,60 +27,19 @@ from kairay.controller.triggers import TRIMS
 from kairay.errors import KairayError
 from kairay.kube.client import Client
 from kairay.kube.connect import connect
-from kairay.kube.objects import NODE, POD, RAY_SERVICE, WORKSPACE, Key, Kind, Manifest, labels_of
+from kairay.kube.objects import NODE, POD, RAY_SERVICE, WORKSPACE, Key, Kind, Manifest
 from kairay.nodes.actions import ScalingSettings
 from kairay.nodes.aks import AksProvider
 from kairay.nodes.interface import GROUP_LABEL
 from kairay.objects.metadata import WORKSPACE_LABEL
-from kairay.ray.job_word import JobWord
 from kairay.skus import load_skus
+from node_parts import Keeper, KilledError, Listed, SilentRay
 from simulator import Simulator
 from simulator.records import AgentPool
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 NAME = "mine"
 _NODES = "/api/v1/nodes"
-
-
-class Listed:
-    """A cache that is filled when the stage says so."""
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str], Manifest] = {}
-
-    def take(self, found: Iterable[Manifest]) -> None:
-        self._found = {
-            (each["metadata"].get("namespace", ""), each["metadata"]["name"]): each for each in found
-        }
-
-    def get(self, namespace: str, name: str) -> Manifest | None:
-        return self._found.get((namespace, name))
-
-    def by_label(self, namespace: str, value: str) -> list[Manifest]:
-        here = (each for (place, _), each in self._found.items() if place == namespace)
-        return [each for each in here if labels_of(each).get(WORKSPACE_LABEL) == value]
-
-    def all(self) -> list[Manifest]:
-        return list(self._found.values())
-
-
-class SilentRay:
-    """No Ray runs here."""
-
-    async def last_word(self, head: str, token: str, job_id: str) -> JobWord:
-        return JobWord()
-
-    async def metrics(self, addresses: Iterable[str]) -> str:
-        return ""
-
-
-class Keeper(NodeKeeper):
-    """One that tells whether it wants to look again at once."""
-
-    woken = False
-
-    def wake(self) -> None:
-        self.woken = True
 
 
 class Stage:
@@ -150,6 +110,20 @@ class Stage:
         """The process ends."""
         if self._provider is not None:
             await self._provider.__aexit__()
+
+    async def die_at(self, call: str, *, answered: bool, within: float, apart: float = 0.5) -> None:
+        """The process is killed when it is about to make a call to Azure, or when Azure has answered it."""
+        real = getattr(self._provider, call)
+
+        async def killed(*given: Any) -> None:
+            if answered:
+                await real(*given)
+            raise KilledError
+
+        setattr(self._provider, call, killed)
+        with contextlib.suppress(KilledError):
+            await self.until(call, lambda: False, within, apart=apart)
+        await self.restart()
 
     def write(self, resource: Manifest) -> None:
         """The Workspace, in a namespace of its own."""
@@ -266,7 +240,7 @@ class Stage:
                 api.patch(f"{_NODES}/{name}/status", {"status": room})
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def open_stage(
     server: BareApiServer, azure: Simulator, namespace: str, resource: Manifest
 ) -> AsyncIterator[Stage]:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from typing import Any, Final
 
-from aks_faults import CASES
-from kairay.nodes.groups import pool_name
-from kairay.nodes.interface import Offer
-from node_stage import Stage
-from simulator import Fault
+from node_breaks import (
+    T4,
+    Step,
+    autoscaler_acts,
+    autoscaler_ends,
+    autoscaler_turned_on,
+    azure_away,
+    azure_back,
+    azure_says,
+    cloud_has,
+    evicted,
+    gpu_lost,
+    more_work,
+    never_has_gpus,
+    never_joins,
+    no_quota,
+    nothing,
+    pool_deleted,
+    pool_of_others,
+)
 
-T4, T4_8, A10, A100 = (
-    "Standard_NC4as_T4_v3", "Standard_NC8as_T4_v3", "Standard_NC16ads_A10_v4", "Standard_NC24ads_A100_v4",
-)  # fmt: skip
-"""The plan's choice, the next of its family, the first of another one; and a size that is asked for by name."""
-T4_FAMILY = "Standard NCASv3_T4 Family"
+T4_8, A10, A100 = "Standard_NC8as_T4_v3", "Standard_NC16ads_A10_v4", "Standard_NC24ads_A100_v4"
+"""The next size of the plan's family, the first of another one; and one that is asked for by name."""
 MINUTE, HOUR = 60.0, 3600.0
 NODES_READY: Final = "NodesReady"
-Step = Callable[[Stage], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,97 +61,12 @@ class Trial:
     """Of the Workspace, beside its labels."""
 
 
-def azure_says(name: str, *, times: int | None = None, **changes: Any) -> Step:
-    """A failure in Azure's words, by its name in the table of the provider's own tests."""
-    (case,) = [each for each in CASES if each.name == name]
-    return lambda stage: stage.azure.cloud.faults.append(Fault(**{**case.fault, "times": times, **changes}))
-
-
-def nothing(stage: Stage) -> None:
-    """It mends itself, or not at all."""
-
-
-def _more_work(*also: Step) -> Step:
-    def step(stage: Stage) -> None:
-        for each in also:
-            each(stage)
-        stage.need("another")
-
-    return step
-
-
-def _no_quota(stage: Stage) -> None:
-    stage.azure.cloud.quota.limits["standardNCASv3_T4Family"] = 0
-    stage.azure.cloud.quota.limits["Standard NCASv3_T4 Family"] = 0
-
-
-def _set(**changes: Any) -> Step:
-    def step(stage: Stage) -> None:
-        for name, value in changes.items():
-            setattr(stage.azure.cloud, name, value)
-
-    return step
-
-
-def _theirs(stage: Stage) -> None:
-    """Somebody's pool has the name that ours would have."""
-    name = pool_name(stage.group, Offer(instance_type=T4))
-    stage.azure.cloud.add_foreign(name, {"vmSize": T4, "count": 0})
-
-
-def _no_join(stage: Stage) -> None:
-    for machine in stage.pools[0].machines:
-        machine.joins_at = machine.gpus_at = inf
-
-
-def _no_gpus(stage: Stage) -> None:
-    for machine in stage.pools[0].machines:
-        machine.gpus_at = inf
-
-
-def _pool_deleted(stage: Stage) -> None:
-    """By somebody, in the portal."""
-    pool = stage.pools[0]
-    stage.azure.cloud._leave(pool, tuple(machine.name for machine in pool.machines))  # noqa: SLF001
-    del stage.azure.cloud.pools[pool.name]
-
-
-def _evicted(stage: Stage) -> None:
-    stage.azure.cloud.evict(stage.pools[0].name)
-    stage.azure.advance(0)
-
-
-def _autoscaled(stage: Stage) -> None:
-    stage.azure.cloud.change(stage.pools[0].name, enableAutoScaling=True, minCount=0, maxCount=1)
-
-
-def _autoscaler_acts(stage: Stage) -> None:
-    stage.azure.cloud.autoscale(stage.pools[0].name, 2)
-
-
-def _autoscaler_ends(stage: Stage) -> None:
-    stage.azure.cloud.autoscale(stage.pools[0].name, 0)
-
-
-def _gpu_lost(stage: Stage) -> None:
-    (name,) = stage.machines
-    stage.patch_node(name, {"type": "GPUMissing", "status": "True", "reason": "GPUMissing", "message": "1 of 1"})
-
-
-def _away(stage: Stage) -> None:
-    stage.endpoint = "http://127.0.0.1:9"
-
-
-def _back(stage: Stage) -> None:
-    stage.endpoint = stage.azure.url
-
-
 ONE_SIZE: Final = (("instanceType", A100),)
 SPOT: Final = (("spot", True),)
 
 REFUSED_SIZES: Final = (
     Trial(
-        name="no quota of the family, seen before asking", breaks=_no_quota, mends=nothing,
+        name="no quota of the family, seen before asking", breaks=no_quota, mends=nothing,
         reason="NodesComing", says="quota", size=A10, puts=1, deletions=1,
     ),
     Trial(
@@ -158,7 +82,7 @@ REFUSED_SIZES: Final = (
         reason="NodesComing", says=f"{T4} is not offered", size=T4_8, deletions=2,
     ),
     Trial(
-        name="size restricted in the region's list", breaks=_set(restricted={T4: "NotAvailableForSubscription"}),
+        name="size restricted in the region's list", breaks=cloud_has(restricted={T4: "NotAvailableForSubscription"}),
         mends=nothing, reason="NodesComing", says="NotAvailableForSubscription", size=T4_8, puts=1,
     ),
     Trial(
@@ -166,7 +90,7 @@ REFUSED_SIZES: Final = (
         reason="SizeNotAvailable", says="does not take " + A100, size=None, puts=1, removals=0, deletions=0,
     ),
     Trial(
-        name="no capacity in the region", breaks=_set(capacity={T4: 0}), mends=nothing,
+        name="no capacity in the region", breaks=cloud_has(capacity={T4: 0}), mends=nothing,
         reason="NodesComing", says=f"Azure has none of {T4}", size=T4_8, deletions=2,
     ),
     Trial(
@@ -174,7 +98,7 @@ REFUSED_SIZES: Final = (
         reason="NodesComing", says="left in the zone", size=T4_8, deletions=2,
     ),
     Trial(
-        name="no capacity of the only size", breaks=_set(capacity={A100: 0}), mends=_set(capacity={}),
+        name="no capacity of the only size", breaks=cloud_has(capacity={A100: 0}), mends=cloud_has(capacity={}),
         resource=ONE_SIZE, reason="NoCapacity", says="none of its sizes can be had", size=A100,
         arrives=HOUR + 10 * MINUTE, deletions=2,
     ),
@@ -249,14 +173,14 @@ UNANSWERED: Final = (
         reason="ProviderUnavailable", says="does not answer as it should", puts=1,
     ),
     Trial(
-        name="nobody answers", breaks=_away, mends=_back, when="asked", reason="ProviderUnavailable",
+        name="nobody answers", breaks=azure_away, mends=azure_back, when="asked", reason="ProviderUnavailable",
         says="does not answer as it should", puts=1,
     ),
 )  # fmt: skip
 
 WAITED: Final = (
     Trial(
-        name="an operation of the cluster", breaks=_set(cluster_busy_until=150.0), mends=nothing,
+        name="an operation of the cluster", breaks=cloud_has(cluster_busy_until=150.0), mends=nothing,
         reason="OperationInProgress", says="AKS is at work", puts=6,
     ),
     Trial(
@@ -287,21 +211,21 @@ WAITED: Final = (
 
 OTHERS: Final = (
     Trial(
-        name="somebody's pool has our name", breaks=_theirs, mends=nothing, reason="NodesComing",
+        name="somebody's pool has our name", breaks=pool_of_others, mends=nothing, reason="NodesComing",
         says="it is not touched", size=T4_8, puts=1,
     ),
     Trial(
-        name="somebody deletes the pool while it is made", breaks=_pool_deleted, when="asked", mends=nothing,
+        name="somebody deletes the pool while it is made", breaks=pool_deleted, when="asked", mends=nothing,
         reason="NodesComing", says="waiting for 1", lasts=0.0,
     ),
     Trial(
         name="somebody changes the pool as it grows", when="ready", mends=nothing,
-        breaks=_more_work(azure_says("changed, by code", times=1)), reason="PoolChanged", says="read again",
+        breaks=more_work(azure_says("changed, by code", times=1)), reason="PoolChanged", says="read again",
         lasts=0.0, puts=3, within=MINUTE,
     ),
     Trial(
-        name="an autoscaler is turned on", breaks=_more_work(_autoscaled), when="ready", mends=_autoscaler_acts,
-        reason="NodesComing", says="the autoscaler of pool", removals=0, ends=_autoscaler_ends,
+        name="an autoscaler is turned on", breaks=more_work(autoscaler_turned_on), when="ready", mends=autoscaler_acts,
+        reason="NodesComing", says="the autoscaler of pool", removals=0, ends=autoscaler_ends,
     ),
 )  # fmt: skip
 
@@ -311,19 +235,19 @@ NODES: Final = (
         reason="NodesComing", says="mcr.microsoft.com", size=T4_8, deletions=2,
     ),
     Trial(
-        name="a node that does not join", breaks=_no_join, when="asked", mends=nothing, reason="NodesComing",
+        name="a node that does not join", breaks=never_joins, when="asked", mends=nothing, reason="NodesComing",
         says="did not join within 20 min", within=25 * MINUTE, size=T4_8, puts=2, removals=2, deletions=2,
     ),
     Trial(
-        name="a node without GPUs", breaks=_no_gpus, when="asked", mends=nothing, reason="NodeDidNotStart",
+        name="a node without GPUs", breaks=never_has_gpus, when="asked", mends=nothing, reason="NodeDidNotStart",
         says="has no GPUs after 20 min", within=30 * MINUTE, lasts=0.0, arrives=20 * MINUTE, removals=2,
     ),
     Trial(
-        name="a GPU that is lost", breaks=_gpu_lost, when="ready", mends=nothing, reason="NodesComing",
+        name="a GPU that is lost", breaks=gpu_lost, when="ready", mends=nothing, reason="NodesComing",
         says="waiting for 1", lasts=0.0, removals=2,
     ),
     Trial(
-        name="an evicted spot machine", breaks=_evicted, when="ready", mends=nothing, reason="NodesComing",
+        name="an evicted spot machine", breaks=evicted, when="ready", mends=nothing, reason="NodesComing",
         says="waiting for 1", lasts=0.0, resource=SPOT,
     ),
     Trial(

@@ -48,6 +48,27 @@ def test_a_fault_is_said_and_outlived(kinds: BareApiServer, azure: Simulator, tr
     play(scenario())
 
 
+@pytest.mark.parametrize("answered", [False, True], ids=["about to call", "answered"])
+@pytest.mark.parametrize("call", ["ensure", "remove", "delete"])
+def test_a_controller_that_is_killed_at_a_call_leaves_nothing_behind(
+    kinds: BareApiServer, azure: Simulator, call: str, answered: bool
+) -> None:
+    async def scenario() -> None:
+        async with open_stage(kinds, azure, f"killed-{call}-{answered}".lower(), {}) as stage:
+            stage.need()
+            if call == "ensure":
+                await stage.die_at(call, answered=answered, within=MINUTE)
+            await stage.until("ready", lambda: stage.word()[0] == NODES_READY, 5 * MINUTE)
+            stage.end()
+            if call != "ensure":
+                await stage.die_at(call, answered=answered, within=2 * HOUR, apart=5.0)
+            await stage.until("no machines", lambda: not stage.machines, 20 * MINUTE)
+            await stage.until("no pools", lambda: not stage.pools, 2 * HOUR, apart=5 * MINUTE)
+            assert stage.calls == {"PUT pool": 1, "POST deleteMachines": 1, "DELETE pool": 1}
+
+    play(scenario())
+
+
 async def _suffer(stage: Stage, trial: Trial) -> None:
     """Until the Workspace says what is wrong, and for a while afterwards with a controller of its own."""
     if trial.when == "before":
@@ -96,7 +117,6 @@ async def _leave(stage: Stage, trial: Trial) -> None:
     trial.ends(stage)
     await stage.until("no machines", lambda: not stage.machines, HOUR)
     await stage.until("no pools", lambda: not stage.pools, 3 * HOUR, apart=5 * MINUTE)
-    print(trial.name, stage.calls, stage.clock)
     assert stage.calls["PUT pool"] <= trial.puts, stage.told()
     assert stage.calls["POST deleteMachines"] <= trial.removals, stage.told()
     assert stage.calls["DELETE pool"] <= trial.deletions, stage.told()

@@ -15,6 +15,7 @@ from typing import Any
 
 from aks_scenario import provider_of
 from kairay.controller.board import NodeBoard
+from kairay.controller.groups import NodeWish
 from kairay.controller.keeper import NodeKeeper, NodeTools
 from kairay.controller.log import Log
 from kairay.controller.look import WATCHED
@@ -101,7 +102,11 @@ class Crowd:
         self._changed = True
 
     def play(
-        self, done: Callable[[], bool], *, within: float, then: Iterable[tuple[float, Callable[[], None]]] = ()
+        self,
+        done: Callable[[], bool],
+        *,
+        within: float,
+        then: Iterable[tuple[float, Callable[[], None]]] = (),
     ) -> None:
         """The controller's loop until it is so; `then` happens at its moments from now."""
         began = self.clock
@@ -130,7 +135,7 @@ class Crowd:
     def _keeper(self, provider: object) -> NodeKeeper:
         board = NodeBoard(lambda name: None)
         for number, group in enumerate(self.groups):
-            board.want(("team", f"mine-{number}"), group)
+            board.want(("team", f"mine-{number}"), NodeWish(group=group))
         return NodeKeeper(NodeTools(
             provider=provider, provider_name="Azure", cluster=self.cluster,  # type: ignore[arg-type]
             views={kind: View(self.cluster, kind) for kind in WATCHED}, board=board, skus=load_skus(),
@@ -158,7 +163,10 @@ class Crowd:
             if old is not None and old["status"] == node["status"]:
                 continue
             created = old["metadata"]["creationTimestamp"] if old else self.now().isoformat()
-            spec = {**node["spec"], **({"unschedulable": True} if old and old["spec"].get("unschedulable") else {})}
+            spec = {
+                **node["spec"],
+                **({"unschedulable": True} if old and old["spec"].get("unschedulable") else {}),
+            }
             self.cluster.put({
                 **node, "metadata": {**node["metadata"], "creationTimestamp": created}, "spec": spec,
             })  # fmt: skip

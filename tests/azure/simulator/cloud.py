@@ -166,6 +166,11 @@ class Cloud:
         pool.properties |= properties
         self._rest(pool, pool.state)
 
+    def drop(self, name: str) -> None:
+        """Somebody deletes the pool, whatever it is at, and it is gone at once."""
+        pool = self.pools.pop(name)
+        self._leave(pool, tuple(machine.name for machine in pool.machines))
+
     def autoscale(self, name: str, count: int) -> None:
         """The cluster autoscaler sets the count, within its bounds."""
         pool = self.pools[name]
