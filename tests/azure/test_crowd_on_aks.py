@@ -74,10 +74,10 @@ def test_waves_of_work_are_never_throttled_and_nobody_starves(azure: Simulator) 
         assert crowd.calls["PUT pool"] < 200
 
 
-def test_something_that_changes_every_half_second_does_not_lead_to_throttled_calls(azure: Simulator) -> None:
+def test_something_that_changes_ten_times_a_second_does_not_lead_to_throttled_calls(azure: Simulator) -> None:
     with azure:
         crowd = Crowd(azure, 20)
-        steps = [(0.5 * each, lambda each=each: crowd.need([each % 20])) for each in range(0, 600, 2)]
-        steps += [(0.5 * each, lambda each=each: crowd.end([(each - 1) % 20])) for each in range(1, 600, 2)]
+        steps = [(0.1 * each, lambda each=each: crowd.need([each % 20])) for each in range(0, 2000, 2)]
+        steps += [(0.1 * each, lambda each=each: crowd.end([(each - 1) % 20])) for each in range(1, 2000, 2)]
         crowd.play(lambda: crowd.machines == 0, within=3 * HOUR, then=steps)
         assert crowd.refused() == []
