@@ -77,6 +77,21 @@ def test_lists_are_asked_once_in_ten_minutes(azure: Simulator) -> None:
     assert azure.arm.calls == {"GET cluster": 1, "GET usages": 2, "GET skus": 2}
 
 
+def test_while_nobody_waits_nothing_is_asked_so_that_what_has_gone_is_not_counted_later(
+    azure: Simulator,
+) -> None:
+    azure.cloud.quota.limits[FAMILY] = 24
+
+    async def scenario(provider: AksProvider) -> None:
+        azure.cloud.quota.others[FAMILY] = 24
+        assert await provider.quota([]) == {}
+        azure.cloud.quota.others[FAMILY] = 0
+        assert (await provider.quota([ON_DEMAND]))[ON_DEMAND].nodes == 1
+
+    run(azure, scenario)
+    assert azure.arm.calls["GET usages"] == 1
+
+
 @pytest.mark.parametrize("call", ["GET usages", "GET cluster"])
 def test_what_may_not_be_asked_is_unknown_and_not_asked_at_every_pass(azure: Simulator, call: str) -> None:
     azure.cloud.faults.append(Fault(code="AuthorizationFailed", status=403, call=call))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kairay.controller.settings import Settings
 from kairay.errors import InputError
-from kairay.nodes.groups import group_name, tenant_of
+from kairay.nodes.groups import group_name, is_below, tenant_of
 from kairay.nodes.interface import NodeGroup, Offer
 from kairay.plan import Plan
 from kairay.skus import Sku
@@ -70,8 +70,7 @@ def node_labels(workspace: Workspace) -> dict[str, str]:
     selector = workspace.resource.label_selector
     labels = {**selector.match_labels, **{each.key: each.values[0] for each in selector.match_expressions}}
     for key in sorted(labels):
-        domain = key.partition("/")[0] if "/" in key else ""
-        if any(domain == reserved or domain.endswith(f".{reserved}") for reserved in _RESERVED):
+        if is_below(key, _RESERVED):
             raise InputError(
                 f"resource.labelSelector: {key} cannot be given to new nodes, its prefix belongs to Kubernetes or the "
                 f"provider; name labels of your own, and write a size as resource.instanceType"

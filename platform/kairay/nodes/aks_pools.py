@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from kairay.nodes.aks_complaint import Complaint
 from kairay.nodes.aks_refusals import refusal_of
+from kairay.nodes.groups import is_below
 from kairay.nodes.interface import (
     GROUP_LABEL,
     MANAGED_LABEL,
@@ -87,8 +88,7 @@ def node_labels(spec: PoolSpec, size: Sku | None = None) -> dict[str, str]:
     given = _given_by_aks(spec, size)
     wanted = {key: value for key, value in spec.group.labels.items() if given.get(key) != value}
     for key in sorted(wanted):
-        domain = key.partition("/")[0] if "/" in key else ""
-        if any(domain == kept or domain.endswith(f".{kept}") for kept in _RESERVED) or key in given:
+        if is_below(key, _RESERVED) or key in given:
             raise RefusedError(
                 _invalid(
                     "ReservedLabel",

@@ -120,10 +120,11 @@ class Quotas:
     async def of(
         self, offers: Iterable[Offer], location: Callable[[], Awaitable[str]], skus: Mapping[str, Sku]
     ) -> dict[Offer, Quota]:
-        """What is known of the offers."""
-        if self._now() >= self._until:
+        """What is known of the offers; without any Azure is not asked, so that the figures are of when they count."""
+        wanted = tuple(offers)
+        if wanted and self._now() >= self._until:
             self._market, self._until = await self._look(location), self._now() + REMEMBERED
-        found = ((offer, quota_of(offer, self._market, skus)) for offer in offers)
+        found = ((offer, quota_of(offer, self._market, skus)) for offer in wanted)
         return {offer: quota for offer, quota in found if quota is not None}
 
     async def _look(self, location: Callable[[], Awaitable[str]]) -> Market:

@@ -53,6 +53,12 @@ def pool_name(group: str, offer: Offer) -> str:
     return POOL_PREFIX + _hashed([group, offer.instance_type, offer.spot])
 
 
+def is_below(key: str, domains: Iterable[str]) -> bool:
+    """Whether a label's prefix is one of these domains, or part of one."""
+    prefix, slash, _ = key.partition("/")
+    return bool(slash) and any(prefix == each or prefix.endswith(f".{each}") for each in domains)
+
+
 def merge_groups(groups: Iterable[NodeGroup]) -> dict[str, NodeGroup]:
     """One group for each name, whatever the order in which they come.
 

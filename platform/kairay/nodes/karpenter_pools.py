@@ -13,6 +13,7 @@ from typing import Final
 
 from kairay.errors import InputError
 from kairay.nodes.existing import GPU, INSTANCE_TYPE
+from kairay.nodes.groups import is_below
 from kairay.nodes.interface import (
     GROUP_LABEL,
     MANAGED_LABEL,
@@ -169,9 +170,7 @@ def _node_labels(spec: PoolSpec, size: Sku | None) -> dict[str, str]:
     given = _given(spec, size) | {POOL_OF_NODE: spec.name}
     wanted = {key: value for key, value in sorted(spec.group.labels.items()) if given.get(key) != value}
     for key, value in wanted.items():
-        domain = key.partition("/")[0] if "/" in key else ""
-        kept = any(domain == each or domain.endswith(f".{each}") for each in _RESERVED)
-        if key in given or (kept and key not in _ZONES):
+        if key in given or (is_below(key, _RESERVED) and key not in _ZONES):
             raise RefusedError(
                 Refusal(
                     kind=RefusalKind.INVALID,
