@@ -188,6 +188,7 @@ def test_somebody_elses_pod_for_gpu_nodes_keeps_one_and_a_daemon_set_does_not() 
     stage.cluster.remove(Key(POD, "team", "worker"))
     stage.passes(seconds=300)
     assert stage.nodes() == [node]
+    assert asyncio.run(stage.keeper.look_once()) <= 10, "others' pods are not watched, so they are looked for"
     stage.cluster.remove(Key(POD, "other", "theirs"))
     stage.passes(seconds=300)
     assert stage.nodes() == []

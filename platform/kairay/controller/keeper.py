@@ -48,6 +48,8 @@ _BURST, _PACE = 15, 3.0
 """So many passes in a bunch, then one every three seconds: each lists the pools, and AKS takes one call a second."""
 _IDLE = 60.0
 """Seconds until a look though nothing has changed: somebody may have changed a pool."""
+_OTHERS = 10.0
+"""Seconds until a look at a node that only others' pods keep: those are not watched, so nothing tells when they go."""
 _AFTER_FAILURE, _LONGEST = 5.0, 300.0
 """Seconds until the pass after one that failed, at the least and at the most."""
 
@@ -127,8 +129,9 @@ class NodeKeeper:
         for action in decision.actions:
             await self._do(action)
         self._measure(view)
-        again = _IDLE if decision.again is None else (decision.again - now).total_seconds()
-        return min(_IDLE, max(0.0, again))
+        longest = _OTHERS if view.in_use else _IDLE
+        again = longest if decision.again is None else (decision.again - now).total_seconds()
+        return min(longest, max(0.0, again))
 
     async def look_safely(self) -> float:
         """One pass whatever happens; seconds until the next."""
