@@ -1,8 +1,8 @@
 """Azure for the one-machine cluster: the simulator's only machine is the real node.
 
 A pool's machine that joins gives the node the pool's labels, and its GPUs a moment later; a machine that is deleted
-takes both away again and opens the node, which would otherwise be gone. The taint of GPU nodes is left out: everything
-else of the cluster runs on the same node.
+takes all of it away again and opens the node, which would otherwise be gone. What else runs of the cluster was on the
+node before it got the taint of GPU nodes, and stays.
 """
 
 from __future__ import annotations
@@ -72,14 +72,19 @@ class _RealNode:
     def leave(self) -> None:
         """No labels of a pool, no GPUs, open for pods."""
         labels = dict.fromkeys(sorted(self._given))
-        self._api.patch(_NODE, {"metadata": {"labels": labels}, "spec": {"unschedulable": None}})
+        self._api.patch(
+            _NODE, {"metadata": {"labels": labels}, "spec": {"unschedulable": None, "taints": None}}
+        )
         advertise_gpus(self._api, 0)
 
     def _join(self, pool: str) -> None:
-        given = self._manifest(pool)["metadata"]["labels"]
+        manifest = self._manifest(pool)
+        given = manifest["metadata"]["labels"]
         labels = {key: value for key, value in given.items() if key not in _OWN}
         self._given |= set(labels)
-        self._api.patch(_NODE, {"metadata": {"labels": labels}})
+        self._api.patch(
+            _NODE, {"metadata": {"labels": labels}, "spec": {"taints": manifest["spec"]["taints"]}}
+        )
 
     def _manifest(self, pool: str) -> dict[str, Any]:
         return node_manifest(pool, self._cloud.pools[pool].properties, NODE, gpus=True)

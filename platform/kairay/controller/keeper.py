@@ -50,6 +50,8 @@ _IDLE = 60.0
 """Seconds until a look though nothing has changed: somebody may have changed a pool."""
 _OTHERS = 10.0
 """Seconds until a look at a node that only others' pods keep: those are not watched, so nothing tells when they go."""
+_TAINT = "sku"
+"""Key of the taint `sku=gpu:NoSchedule` that every pool of ours has."""
 _AFTER_FAILURE, _LONGEST = 5.0, 300.0
 """Seconds until the pass after one that failed, at the least and at the most."""
 
@@ -141,7 +143,7 @@ class NodeKeeper:
             wait = await self.look_once()
         except RefusedError as error:
             tools.log.fault("nodes not looked at", reason=error.reason, message=error.message)
-            self._say_everywhere(error.refusal)
+            self._say_to_waiting(error.refusal)
             return max(_AFTER_FAILURE, error.refusal.retry_after)
         except KairayError as error:
             tools.log.fault("nodes not looked at", reason=error.reason, message=error.message)
@@ -176,8 +178,10 @@ class NodeKeeper:
         idle = [node.name for node in nodes if node.name not in busy]
         found = []
         for name in idle:
+            live = self._tools.views[NODE].get("", name) or {}
+            taints = [each["key"] for each in (live.get("spec") or {}).get("taints", ())]
             on_it, _ = await self._tools.cluster.list(POD, fields={"spec.nodeName": name})
-            if any(map(_keeps_a_node, on_it)):
+            if any(_keeps_a_node(pod, tainted=_TAINT in taints) for pod in on_it):
                 found.append(name)
         return frozenset(found)
 
@@ -250,10 +254,13 @@ class NodeKeeper:
         })  # fmt: skip
         self._memory = memory
 
-    def _say_everywhere(self, refusal: Refusal) -> None:
+    def _say_to_waiting(self, refusal: Refusal) -> None:
+        """Only where a pod waits: a cloud that is away for a moment is no news for a thousand Workspaces at rest."""
         groups = self._tools.board.groups()
+        pods = (view_worker(each) for each in self._tools.views[POD].all())
+        waiting = {pod.group for pod in pods if pod is not None and pod.waits} & set(groups)
         word = NodeWord(message=refusal.message, refusal=refusal.kind)
-        self._tools.board.say(dict.fromkeys(groups, word), groups)
+        self._tools.board.say(dict.fromkeys(waiting, word), groups)
 
     def _measure(self, view: NodesView) -> None:
         gauge = self._tools.metrics.pool_nodes
@@ -271,17 +278,18 @@ def _offers_wanted(groups: Mapping[str, NodeGroup], pods: Iterable[WorkerPod]) -
     return sorted({offer for name in names if name in groups for offer in groups[name].offers})
 
 
-def _keeps_a_node(pod: Manifest) -> bool:
-    """Somebody's work: not a DaemonSet's, not the kubelet's own, not at its end, and meant for GPU nodes.
+def _keeps_a_node(pod: Manifest, *, tainted: bool) -> bool:
+    """Somebody's work: not a DaemonSet's, not the kubelet's own, and not at its end.
 
-    What does not tolerate the taint that every pool of ours has cannot have come to such a node.
+    What does not tolerate the taint of GPU nodes was there before it, and is no reason to keep a node that has it.
     """
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return False
-    owners = {each.get("kind") for each in pod["metadata"].get("ownerReferences", ())}
-    return not owners & {"DaemonSet", "Node"} and any(
-        each.get("key", "sku") == "sku" and each.get("value", "gpu") == "gpu"
-        for each in (pod.get("spec") or {}).get("tolerations", ())
+    if {each.get("kind") for each in pod["metadata"].get("ownerReferences", ())} & {"DaemonSet", "Node"}:
+        return False
+    tolerations = (pod.get("spec") or {}).get("tolerations", ())
+    return not tainted or any(
+        each.get("key", _TAINT) == _TAINT and each.get("value", "gpu") == "gpu" for each in tolerations
     )
 
 

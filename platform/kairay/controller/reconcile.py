@@ -87,7 +87,9 @@ class Reconciler:
         except InputError as error:
             # What is in our place carries no label of ours, so no watch tells when it has gone.
             decision, waits = refuse(seen, error, world), error.reason == _NAME_TAKEN
-        tools.board.want((namespace, name), decision.wish)
+        if decision.wish is not None:
+            # What a Workspace with a mistake wanted before, it goes on to want: what runs of it goes on.
+            tools.board.want((namespace, name), decision.wish)
         await self._report(seen, decision)
         if waits or decision.waits_for_result:
             return WAIT_SECONDS

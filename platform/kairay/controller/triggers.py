@@ -141,8 +141,11 @@ def _trim_node(manifest: Manifest) -> Manifest:
             if each["status"] == "True"
         ],
     }
-    unschedulable = bool((manifest.get("spec") or {}).get("unschedulable"))
-    return _bare(manifest, status=kept, spec={"unschedulable": unschedulable})
+    spec = manifest.get("spec") or {}
+    taints = [{"key": each["key"]} for each in spec.get("taints", ())]
+    return _bare(
+        manifest, status=kept, spec={"unschedulable": bool(spec.get("unschedulable")), "taints": taints}
+    )
 
 
 TRIMS: Final[Mapping[Kind, Trim]] = {
