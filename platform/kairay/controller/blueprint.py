@@ -195,7 +195,10 @@ def _on_processors(plan: Plan, workspace: Workspace, preset: Preset, settings: S
     own = make_plan(workspace, preset, skus={}, machine=machine, target=PlanTarget.LOCAL, now=today)
     serving = own.serving
     if serving is not None and plan.serving is not None:
-        serving = replace(serving, min_replicas=min(plan.serving.min_replicas, serving.max_replicas))
+        # Each replica has a worker of its own, so one machine's room is no limit.
+        serving = replace(
+            serving, min_replicas=plan.serving.min_replicas, max_replicas=plan.serving.max_replicas
+        )
     return replace(plan, tuning=own.tuning, serving=serving, problems=own.problems)
 
 
