@@ -12,8 +12,10 @@ from kairay.controller.look import WATCHED
 from kairay.controller.observed import Observed
 from kairay.controller.reconcile import Reconciler, Tools
 from kairay.controller.settings import Settings
+from kairay.controller.triggers import concerned
 from kairay.kube.fake import FakeCluster
 from kairay.kube.objects import (
+    CONFIG_MAP,
     NODE,
     RAY_JOB,
     RAY_SERVICE,
@@ -254,3 +256,24 @@ def test_a_node_that_is_gone_is_said_at_once() -> None:
     stage.passes()
     reasons = {each["type"]: each["reason"] for each in stage.status()["conditions"]}
     assert reasons["ResourceReady"] == "NodesMissing"
+
+
+def test_data_in_a_config_map_that_is_missing_holds_the_job_until_it_comes() -> None:
+    stage = Stage()
+    data = {"volumeSource": {"configMap": {"name": "questions"}}}
+    stage.put(tuning={**TUNING, "input": data})
+    stage.passes()
+    assert "there is no ConfigMap questions in namespace team; apply it" in stage.status()["message"]
+    assert not stage.cluster.all(RAY_JOB)
+    questions = {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "questions", "namespace": "team"},
+        "data": {"train.jsonl": ""},
+    }  # fmt: skip
+    stage.cluster.put(questions)
+    workspaces = stage.cluster.all(WORKSPACE)
+    assert concerned(CONFIG_MAP, None, questions, lambda: workspaces) == {("team", "mine")}
+    stage.passes()
+    assert len(stage.cluster.all(RAY_JOB)) == 1
+    stage.cluster.remove(Key(CONFIG_MAP, "team", "questions"))
+    stage.passes()
+    assert "ConfigMap" not in stage.status()["message"], "a job that runs has read it"

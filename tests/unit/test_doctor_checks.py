@@ -113,7 +113,7 @@ def test_what_is_missing_is_named(changes: dict[str, Any], name: str, says: str)
     [
         ({"version": "devel"}, "Kubernetes", "'devel'"),
         (
-            {"deployments": (controller(), operator("quay.io/kuberay/operator:nightly"))},
+            {"deployments": (controller(), operator("mirror.example/base:1"))},
             "KubeRay's operator",
             "not in its name",
         ),

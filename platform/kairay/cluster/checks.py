@@ -25,6 +25,7 @@ _INSTALL: Final = "kubectl apply --server-side -k kuberay/install"
 _KUBERAY: Final = (
     "install KubeRay 1.6 or newer (Helm chart kuberay-operator of https://ray-project.github.io/kuberay-helm)"
 )
+_OPERATOR: Final = "kuberay-operator"
 _OPERATOR_IMAGE: Final = re.compile(r"kuberay.*operator")
 _STALE: Final = timedelta(seconds=60)
 """Four times the Lease's length: the clocks of two machines are compared here."""
@@ -98,8 +99,12 @@ def _operator(deployments: Objects) -> Finding:
     name = "KubeRay's operator"
     if isinstance(deployments, Unseen):
         return unseen(name, deployments)
+    # A registry of one's own may have renamed the image; the chart and KubeRay's manifests name the Deployment alike.
     found = [
-        (each, image) for each in deployments for image in _images(each) if _OPERATOR_IMAGE.search(image)
+        (each, image)
+        for each in deployments
+        for image in _images(each)
+        if _OPERATOR_IMAGE.search(image) or each["metadata"]["name"] == _OPERATOR
     ]
     if not found:
         return missing(name, f"no Deployment runs it; {_KUBERAY}")

@@ -95,6 +95,8 @@ async def look(
     )
     if workspace.tuning is None:
         return seen
+    if problem is None and _is_to_begin(seen):
+        seen = replace(seen, config_problem=_missing_data(workspace, namespace, views))
     return await _ask_ray(seen, cluster, ray, now)
 
 
@@ -126,6 +128,22 @@ def _config(workspace: Workspace, namespace: str, views: Views) -> tuple[str | N
     if text is None:
         return None, f"{where}.config: ConfigMap {name} has no key {key}; put the text under data.{key}"
     return str(text), None
+
+
+def _is_to_begin(seen: Observed) -> bool:
+    """No job of this Workspace is there, and none has ended."""
+    return TuningRecord.parse(seen.status).outcome is None and not any(map(seen.owns, seen.all(RAY_JOB)))
+
+
+def _missing_data(workspace: Workspace, namespace: str, views: Views) -> str | None:
+    """A pod whose ConfigMap is not there only says that it is being made; Kubernetes tells why in events alone."""
+    assert workspace.tuning is not None
+    source = workspace.tuning.input.volume_source
+    volume = {} if source is None else source.to_dict().get("configMap") or {}
+    name = volume.get("name")
+    if name is None or volume.get("optional") or views[CONFIG_MAP].get(namespace, str(name)) is not None:
+        return None
+    return f"tuning.input: there is no ConfigMap {name} in namespace {namespace}; apply it"
 
 
 async def _ask_ray(seen: Observed, cluster: Cluster, ray: RayApi, now: datetime) -> Observed:

@@ -76,7 +76,11 @@ def _node_changed(old: Manifest | None, new: Manifest | None) -> bool:
 def _names_config(workspace: Manifest, namespace: str, name: str) -> bool:
     if workspace["metadata"]["namespace"] != namespace:
         return False
-    return any((workspace.get(part) or {}).get("config") == name for part in ("tuning", "inference"))
+    data = (((workspace.get("tuning") or {}).get("input") or {}).get("volumeSource") or {}).get(
+        "configMap"
+    ) or {}
+    configs = [(workspace.get(part) or {}).get("config") for part in ("tuning", "inference")]
+    return name in (*configs, data.get("name"))
 
 
 def _name(manifest: Manifest) -> WorkspaceName:

@@ -47,7 +47,7 @@ RULES: Final[tuple[Rule, ...]] = (
         name="not-toggled",
         path="",
         expression="has(self.inference) == has(oldSelf.inference) && has(self.tuning) == has(oldSelf.tuning)",
-        message="inference cannot become tuning, or the other way round; apply another Workspace",
+        message="inference cannot become tuning, or the other way round; delete the Workspace and apply it anew",
     ),
     Rule(
         name="no-partition-for-tuning",
@@ -59,27 +59,27 @@ RULES: Final[tuple[Rule, ...]] = (
         name="count-immutable",
         path="resource",
         expression="has(self.count) == has(oldSelf.count) && (!has(self.count) || self.count == oldSelf.count)",
-        message="count cannot be changed; apply another Workspace",
+        message="count cannot be changed; delete the Workspace and apply it anew",
     ),
     Rule(
         name="instance-type-immutable",
         path="resource",
         expression="!has(oldSelf.instanceType) || oldSelf.instanceType == '' || (has(self.instanceType) &&"
         " self.instanceType == oldSelf.instanceType)",
-        message="instanceType cannot be changed once set; apply another Workspace",
+        message="instanceType cannot be changed once set; delete the Workspace and apply it anew",
     ),
     Rule(
         name="partition-immutable",
         path="resource",
         expression="has(self.partition) == has(oldSelf.partition) && (!has(self.partition) || self.partition =="
         " oldSelf.partition)",
-        message="partition cannot be changed; apply another Workspace",
+        message="partition cannot be changed; delete the Workspace and apply it anew",
     ),
     Rule(
         name="label-selector-immutable",
         path="resource.labelSelector",
         expression=_SAME,
-        message="labelSelector cannot be changed; apply another Workspace",
+        message="labelSelector cannot be changed; delete the Workspace and apply it anew",
     ),
     Rule(
         name="own-label",
@@ -111,7 +111,7 @@ RULES: Final[tuple[Rule, ...]] = (
         name="inference-preset-immutable",
         path="inference",
         expression="has(self.preset) == has(oldSelf.preset) && (!has(self.preset) || self.preset == oldSelf.preset)",
-        message="preset cannot be changed, and template not set or unset; apply another Workspace",
+        message="preset cannot be changed, and template not set or unset; delete the Workspace and apply it anew",
     ),
     Rule(
         name="adapter-names",
@@ -165,13 +165,13 @@ RULES: Final[tuple[Rule, ...]] = (
         name="tuning-preset-immutable",
         path="tuning.preset",
         expression=_SAME,
-        message="preset cannot be changed; apply another Workspace",
+        message="preset cannot be changed; delete the Workspace and apply it anew",
     ),
     Rule(
         name="method-immutable",
         path="tuning",
         expression="self.method.lowerAscii() == oldSelf.method.lowerAscii()",
-        message="method cannot be changed; apply another Workspace",
+        message="method cannot be changed; delete the Workspace and apply it anew",
     ),
     Rule(
         name="input",
@@ -184,7 +184,7 @@ RULES: Final[tuple[Rule, ...]] = (
         name="input-name-immutable",
         path="tuning.input",
         expression="!has(oldSelf.name) || (has(self.name) && self.name == oldSelf.name)",
-        message="name cannot be changed once set; apply another Workspace",
+        message="name cannot be changed once set; delete the Workspace and apply it anew",
     ),
     Rule(
         name="input-urls",
