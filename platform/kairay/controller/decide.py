@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kairay.controller.blueprint import Blueprint, draw_blueprint, pinned_size, resource_condition
-from kairay.controller.conditions import Condition, Reason, Type, draw_conditions
+from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.groups import NodeWish
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
 from kairay.controller.serving import ServingDecision, decide_serving, serving_cluster, without_service
 from kairay.controller.settings import Settings
 from kairay.controller.template import template_conditions, template_objects, template_told
+from kairay.controller.told import State, draw_status, kept_status, plan_status
 from kairay.controller.tuning import RETRY, TuningDecision, decide_tuning, served_reference, take_up
 from kairay.errors import InputError
 from kairay.kube.objects import RAY_SERVICE, Key, Manifest, key_of
@@ -31,13 +32,6 @@ from kairay.skus import Sku
 from kairay.workspace import Workspace, revision
 
 _REFUSALS = frozenset(RefusalKind)
-
-
-class State:
-    """`status.state`, KAITO's words."""
-
-    PENDING, RUNNING, READY, NOT_READY = "Pending", "Running", "Ready", "NotReady"
-    SUCCEEDED, FAILED = "Succeeded", "Failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +110,8 @@ def refuse(seen: Observed, error: InputError, world: World) -> Decision:
         for each in seen.status.get("conditions", ())
         if each["type"] not in {str(c.type) for c in conditions}
     ]
-    drawn = _status(seen, world, conditions, state=State.NOT_READY, message=error.message)
-    return Decision(status={**_kept(seen), **drawn, "conditions": [*drawn["conditions"], *kept]})
+    drawn = draw_status(seen, world.now, conditions, state=State.NOT_READY, message=error.message)
+    return Decision(status={**kept_status(seen), **drawn, "conditions": [*drawn["conditions"], *kept]})
 
 
 def owner_of(seen: Observed) -> Owner:
@@ -149,7 +143,7 @@ def _own_template(workspace: Workspace, owner: Owner, seen: Observed, world: Wor
     conditions = template_conditions(workspace, seen)
     ready = conditions[-1]
     state = State.READY if ready.status else State.PENDING
-    status = _status(seen, world, conditions, state=state, message=ready.message)
+    status = draw_status(seen, world.now, conditions, state=state, message=ready.message)
     return Decision(
         objects=template_objects(workspace, owner), status={**status, "inference": template_told(owner)}
     )
@@ -191,10 +185,10 @@ def _inference(
     failed = ready.reason == Reason.SERVING_FAILED
     state = State.READY if ready.status else State.FAILED if failed else State.PENDING
     message = ready.message if ready.status or resources.status else f"{resources.message}; {ready.message}"
-    status = _status(seen, world, conditions, state=state, message=message)
+    status = draw_status(seen, world.now, conditions, state=state, message=message)
     status |= {
         "inference": dict(serving.told),
-        **_plan_part(blueprint),
+        **plan_status(blueprint),
         "revision": revision(workspace, seen.config_text),
     }
     return Decision(
@@ -214,11 +208,11 @@ def _tuning(
     conditions = [resources, tuning.started, succeeded, serving.ready, ready]
     blocked = not resources.status and record.outcome is None
     message = f"{resources.message}; {ready.message}" if blocked else ready.message
-    status = _status(seen, world, conditions, state=_state(tuning, serving), message=message)
+    status = draw_status(seen, world.now, conditions, state=_state(tuning, serving), message=message)
     status |= {
         "tuning": record.to_status(tuning.progress),
         "revision": record.revision,
-        **_plan_part(blueprint),
+        **plan_status(blueprint),
     }
     if serving.told:
         status["inference"] = dict(serving.told)
@@ -261,7 +255,8 @@ def _state(tuning: TuningDecision, serving: ServingDecision) -> str:
         case Outcome.SUCCEEDED if serving.ready.reason == Reason.NOT_SERVED:
             return State.SUCCEEDED
         case Outcome.SUCCEEDED:
-            return State.READY if serving.ready.status else State.NOT_READY
+            starts = serving.ready.reason == Reason.STARTING
+            return State.READY if serving.ready.status else State.PENDING if starts else State.NOT_READY
         case _:
             return State.RUNNING if tuning.started.status else State.PENDING
 
@@ -275,53 +270,14 @@ def _stale_service(seen: Observed, serving: ServingDecision) -> tuple[Key, ...]:
 
 def _unplanned(seen: Observed, world: World, resources: Condition) -> Decision:
     conditions = [resources, *(replace(resources, type=kind) for kind in (Type.SUCCEEDED, Type.READY))]
-    status = _status(seen, world, conditions, state=State.NOT_READY, message=resources.message)
-    return Decision(status={**_kept(seen), **status})
+    status = draw_status(seen, world.now, conditions, state=State.NOT_READY, message=resources.message)
+    return Decision(status={**kept_status(seen), **status})
 
 
 def _around(owner: Owner, world: World, serving: ServingDecision) -> tuple[Manifest, ...]:
     return (network_policy(
         owner.name, owner.namespace, world.controller_namespace, owner.reference, exposed=serving.exposed
     ),)  # fmt: skip
-
-
-def _kept(seen: Observed) -> dict[str, Any]:
-    return {
-        key: value for key, value in seen.status.items() if key in ("tuning", "inference", "plan", "revision")
-    }
-
-
-def _plan_part(blueprint: Blueprint) -> dict[str, Any]:
-    plan, sku = blueprint.plan, blueprint.sku
-    shape = plan.tuning or plan.serving
-    assert shape is not None
-    assert plan.chosen is not None
-    told: dict[str, Any] = {
-        "instanceType": sku.name,
-        "nodes": plan.chosen.nodes,
-        "gpusPerNode": sku.gpus,
-        "memoryPerGpu": f"{sku.bytes_per_gpu // 2**30}Gi",
-        "headroomPercent": round(100 * (1 - shape.memory.total / max(1, shape.memory.capacity))),
-        "reasons": [plan.chosen.reason, *plan.warnings][:20],
-    }
-    if plan.usd_per_hour is not None:
-        told["hourlyCostUSD"] = round(plan.usd_per_hour, 2)
-    return {"plan": told, "workerNodes": [node.name for node in blueprint.nodes]}
-
-
-def _status(
-    seen: Observed, world: World, conditions: list[Condition], *, state: str, message: str
-) -> dict[str, Any]:
-    generation = int(seen.workspace["metadata"].get("generation", 0))
-    return {
-        "observedGeneration": generation,
-        "state": state,
-        "message": message[:1024],
-        "conditions": draw_conditions(
-            conditions, seen.status.get("conditions", ()), generation=generation,
-            now=world.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        ),
-    }  # fmt: skip
 
 
 def _not_served(reason: Reason, message: str) -> Condition:
