@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 
 import aiohttp
 
@@ -12,6 +13,7 @@ from kairay.cluster.workspaces import find_head
 from kairay.errors import InputError, TransientError
 from kairay.kube.connect import Connection
 from kairay.kube.interface import Cluster
+from kairay.kube.objects import Key
 from kairay.ray.pods import DASHBOARD_PORT
 
 POLL_SECONDS = 2.0
@@ -32,8 +34,8 @@ async def follow_log(
     ):
         shown = 0
         while True:
-            status = await _get(session, f"{url}/api/jobs/{head.job_id}", "status")
-            lines = (await _get(session, f"{url}/api/jobs/{head.job_id}/logs", "logs")).splitlines()
+            status = await _get(session, f"{url}/api/jobs/{head.job_id}", "status", head.pod)
+            lines = (await _get(session, f"{url}/api/jobs/{head.job_id}/logs", "logs", head.pod)).splitlines()
             if not shown and tail is not None:
                 shown = max(0, len(lines) - tail)
             for line in lines[shown:]:
@@ -44,8 +46,13 @@ async def follow_log(
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _get(session: aiohttp.ClientSession, url: str, field: str) -> str:
+async def _get(session: aiohttp.ClientSession, url: str, field: str, pod: Key) -> str:
     async with session.get(url) as answer:
-        if answer.status != 200:
-            raise TransientError(f"Ray's Jobs API answers {answer.status}: {(await answer.text())[:200]}")
-        return str((await answer.json()).get(field, ""))
+        if answer.status == HTTPStatus.OK:
+            return str((await answer.json()).get(field, ""))
+        text = (await answer.text())[:200]
+    if "address not allowed" in text:  # the API server's words for a pod without an address
+        raise TransientError(
+            f"{pod} has not started yet; why: kubectl -n {pod.namespace} describe pod {pod.name}"
+        )
+    raise TransientError(f"Ray's Jobs API answers {answer.status}: {text}")
