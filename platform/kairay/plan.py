@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from kairay.errors import InputError
+from kairay.mig import Cutter, cutter_faults
 from kairay.plan_advice import (
     cannot_be_had,
     choice_warnings,
@@ -104,6 +105,7 @@ def make_plan(
     data: TrainingData | None = None,
     quota: Quota | None = None,
     advise: Mapping[str, Sku] | None = None,
+    cutter: Cutter = Cutter.ANYONE,
 ) -> Plan:
     """Plan a Workspace of this preset.
 
@@ -111,10 +113,10 @@ def make_plan(
     whoever is in `skus`; the machine is only shown beside them. Locally it is the choice, and the size that the
     Workspace names is not used. With `data`, tuning is ranked by the cost of the job, without it by that of a
     million tokens; no plan exceeds a `quota` that is known. Where nothing of `skus` will do, the problem names the
-    smallest of `advise` that will (None: of `skus`). InputError for a Workspace that brings its own
-    container: there is nothing to plan.
+    smallest of `advise` that will (None: of `skus`). `cutter` cuts the GPUs of new nodes into slices. InputError
+    for a Workspace that brings its own container: there is nothing to plan.
     """
-    demand = replace(_demand(workspace, preset, target), data=data, quota=quota)
+    demand = replace(_demand(workspace, preset, target), data=data, quota=quota, cutter=cutter)
     asked_for = workspace.resource.instance_type or None
     plan = Plan(
         workspace=workspace.metadata.name,
@@ -128,7 +130,7 @@ def make_plan(
         chosen=None,
         data=data if workspace.tuning is not None else None,
         warnings=tuple(general_warnings(workspace, preset)),
-        problems=tuple(preset_faults(workspace, preset)),
+        problems=(*preset_faults(workspace, preset), *cutter_faults(demand.mig, cutter, skus.values())),
     )
     if plan.problems:
         return plan
@@ -138,7 +140,7 @@ def make_plan(
 
 
 def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
-    tuning, inference = workspace.tuning, workspace.inference
+    tuning, inference, partition = workspace.tuning, workspace.inference, workspace.resource.partition
     bounds: ReplicaBounds | None = None
     if inference is not None:
         if inference.preset is None:
@@ -163,14 +165,10 @@ def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
         workers=None if tuning is None else tuning.workers,
         bounds=bounds,
         max_usd_per_hour=workspace.resource.max_hourly_cost_usd,
-        mig=_mig_profile(workspace),
+        mig=None if partition is None else partition.profile,
+        gpus_per_node=None if partition is None or target is PlanTarget.LOCAL else partition.count,
         spot=workspace.resource.spot,
     )
-
-
-def _mig_profile(workspace: Workspace) -> str | None:
-    partition = workspace.resource.partition
-    return partition.profile if partition is not None and partition.mode == "mig" else None
 
 
 def _plan_cluster(

@@ -8,6 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from kairay.memory import missing_facts, parameter_count
+from kairay.mig import is_profile
 from kairay.plan_candidates import Candidate, Demand, cost_words, holds, smallest, spreads, usd
 from kairay.plan_sizes import retirement, vetoes
 from kairay.presets import Preset
@@ -39,9 +40,6 @@ def general_warnings(workspace: Workspace, preset: Preset) -> Iterator[str]:
         yield f"memory is estimated without {' and '.join(missing)}, which the preset does not know"
     if workspace.resource.count not in (None, 1):
         yield f"resource.count {workspace.resource.count} is not used: the plan works out how many it takes"
-    partition = workspace.resource.partition
-    if partition is not None and partition.profile is None:
-        yield "resource.partition: memory is planned for whole GPUs, not for a partition of one"
     spec = workspace.tuning or workspace.inference
     reference = None if spec is None else spec.preset
     if preset.model.gated and (reference is None or reference.options.model_access_secret is None):
@@ -148,7 +146,10 @@ def choice_warnings(
     sku = chosen.sku
     if sku.retired_on is not None and not sku.retired(now):
         yield f"{sku.name} will be retired by Azure {retirement(sku)}"
-    if sku.share is not None and demand.mig is None:
+    if is_profile(sku.share):
+        if demand.mig is None:
+            yield f"the GPUs of {sku.name} are cut into slices of {sku.share}: each counts as one"
+    elif sku.share is not None:
         yield f"{sku.name} is {sku.share} of a GPU: its speed depends on its neighbours"
     if sku.note is not None:
         yield f"{sku.name}: {sku.note}"

@@ -11,10 +11,11 @@ from typing import Final
 
 from kairay.errors import InputError
 from kairay.memory import MemoryUse
+from kairay.mig import Cutter, cut
 from kairay.plan_job import JobCost, TrainingData, estimate_job
 from kairay.plan_quota import Quota
 from kairay.plan_serving import ReplicaBounds, ServingShape, shape_serving
-from kairay.plan_sizes import mig_size, vetoes
+from kairay.plan_sizes import vetoes
 from kairay.plan_tuning import TuningShape, shape_tuning
 from kairay.presets import Preset, TuningFacts, TuningMethod
 from kairay.quantities import format_bytes
@@ -38,6 +39,10 @@ class Demand:
     max_usd_per_hour: float | None
     mig: str | None = None
     """Profile of the slices that each GPU is cut into, such as 1g.10gb; None: whole GPUs."""
+    cutter: Cutter = Cutter.ANYONE
+    """Who cuts the GPUs of new nodes."""
+    gpus_per_node: int | None = None
+    """Of each node no more than these are used; None: all."""
     spot: bool = False
     data: TrainingData | None = None
     """None: how much there is to learn from is not known."""
@@ -59,6 +64,8 @@ class Candidate:
     """Machines that the work takes at most; 0 when the size was ruled out unseen."""
     gpus: int = 0
     """GPUs used on them."""
+    gpus_per_node: int = 0
+    """GPUs of one machine that may be used: all, or `resource.partition.count`."""
     usd_per_hour: float | None = None
     """Of all its machines, at the spot price where spot was asked for and is known; None when the price is not
     known, or when it is one's own machine."""
@@ -103,14 +110,18 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
         return Candidate(sku=sku, fits=False, reason=f"{sku.gpu}; the images are built for CUDA")
     if demand.mig is not None and sku.kind is not SkuKind.LOCAL:
         try:
-            sku = mig_size(sku, demand.mig)
+            sku = cut(sku, demand.mig, demand.cutter)
         except InputError as error:
             return Candidate(sku=sku, fits=False, reason=error.message, usd_per_hour=sku.usd_per_hour)
-    model, tuning, serving = demand.preset.model, None, None
+    limit = None if sku.kind is SkuKind.LOCAL else demand.gpus_per_node
+    if (most := limit or sku.gpus) > sku.gpus:
+        reason = f"has {sku.gpus} GPU(s), resource.partition.count asks for {most} of each node"
+        return Candidate(sku=sku, fits=False, reason=reason, usd_per_hour=sku.usd_per_hour)
+    model, tuning, serving, used = demand.preset.model, None, None, replace(sku, gpus=most)
     if demand.tuning is not None:
         tuning = shape_tuning(model, demand.tuning, sku, method=demand.method, workers=demand.workers)
     if demand.bounds is not None:
-        serving = shape_serving(model, sku, demand.bounds, tuned=demand.tuning)
+        serving = shape_serving(model, used, demand.bounds, tuned=demand.tuning)
     nodes = max(shape.nodes for shape in (tuning, serving) if shape is not None)
     spot = demand.spot and sku.spot_usd_per_hour is not None
     price = sku.spot_usd_per_hour if spot else sku.usd_per_hour
@@ -120,6 +131,7 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
         reason="",
         nodes=nodes,
         gpus=_gpus(tuning, serving),
+        gpus_per_node=most,
         usd_per_hour=None if price is None else round(nodes * price, 4),
         spot=spot,
         job=None if tuning is None else _job(demand, sku, tuning, price),
@@ -184,7 +196,7 @@ def holds(candidate: Candidate) -> bool:
 
 def spreads(candidate: Candidate) -> bool:
     """One replica needs several machines."""
-    return candidate.serving is not None and candidate.serving.gpus_per_replica > candidate.sku.gpus
+    return candidate.serving is not None and candidate.serving.gpus_per_replica > candidate.gpus_per_node
 
 
 def usd(amount: float) -> str:

@@ -3,19 +3,11 @@ out."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import date
 
-from kairay.errors import InputError
-from kairay.memory import CPU_UTILISATION, GIB, UTILISATION, Dtype
+from kairay.memory import CPU_UTILISATION, UTILISATION, Dtype
 from kairay.skus import LOWEST_CAPABILITY, Device, Sku, SkuStatus
-
-_MIG_PROFILE = re.compile(r"([1-7])g\.([0-9]+)gb(?:\+me)?")
-_MIG_CAPABILITIES = frozenset({(8, 0), (9, 0), (10, 0)})
-_MIG_PARTS = 7
-_MIG_EIGHTHS = {1: (1, 2), 2: (2,), 3: (4,), 4: (4,), 7: (8,)}
 
 
 def compute_dtype(sku: Sku) -> Dtype:
@@ -34,30 +26,6 @@ def device_memory(sku: Sku) -> tuple[int, int]:
     if sku.device is Device.CPU:
         return sku.ram_bytes, int(sku.ram_bytes * CPU_UTILISATION)
     return sku.bytes_per_gpu, int(sku.bytes_per_gpu * UTILISATION)
-
-
-def mig_size(sku: Sku, profile: str) -> Sku:
-    """A size whose GPUs are all cut into MIG slices of one profile, such as 1g.10gb: as many devices as slices, which
-    cannot work together.
-
-    A GPU has seven parts that compute and eight of memory; a slice takes whole ones of both (NVIDIA's MIG user guide,
-    "Supported MIG profiles"). InputError for a GPU that has no MIG, or a profile that it does not have.
-    """
-    written = _MIG_PROFILE.fullmatch(profile)
-    if written is None:
-        raise InputError(f"resource.partition.profile {profile!r} is not a MIG profile such as 1g.10gb")
-    if sku.compute_capability not in _MIG_CAPABILITIES or sku.share is not None:
-        raise InputError(f"resource.partition: {sku.name} ({sku.hardware}) cannot be cut by MIG")
-    parts, gib = int(written[1]), int(written[2])
-    eighth = sku.bytes_per_gpu / 8 / GIB
-    eighths = 8 if parts == _MIG_PARTS else round(gib / eighth)
-    # Names round down: 12 for an eighth of 94, 47 for a half.
-    if eighths not in _MIG_EIGHTHS.get(parts, ()) or abs(gib - eighths * eighth) > 1:
-        raise InputError(
-            f"resource.partition.profile {profile}: {sku.gpu} of {sku.hardware} has no such slice"
-        )
-    slices = min(_MIG_PARTS // parts, 8 // eighths)
-    return replace(sku, gpus=sku.gpus * slices, share=profile, bytes_per_gpu=gib * GIB)
 
 
 def vetoes(sku: Sku, *, today: date, asked_for: bool) -> tuple[str, ...]:
@@ -87,5 +55,5 @@ def _vetoes(sku: Sku, today: date, *, asked_for: bool) -> Iterator[str]:
         yield f"compute capability {have}; torch 2.13 needs {least}"
     if sku.share == "unknown":
         yield "how much of its GPU a machine gets is not documented"
-    elif sku.share is not None and not asked_for:
+    elif sku.share is not None and not asked_for and not sku.as_found:
         yield f"{sku.share} of a GPU; shares are taken only when resource.instanceType names them"

@@ -99,6 +99,8 @@ class Sku:
     cores: int = 0
     ram_bytes: int = 0
     """0 when nobody documents it."""
+    as_found: bool = False
+    """Of nodes that are there, whose GPUs are whole or cut as they are; nobody cuts them for a Workspace."""
     free_bytes: int | None = None
     """This machine: memory of its device that nothing holds now; plans only warn by it."""
     compute_capability: tuple[int, int] | None = None

@@ -50,15 +50,20 @@ class LabelSelector(Written):
 
 
 class Partition(Written):
-    """A share of a GPU (KAITO: v1beta1)."""
+    """A share of a GPU, or some of a node's GPUs (KAITO: v1beta1)."""
 
     mode: PartitionMode = Field(description="mig or accelerator")
     profile: str | None = Field(None, description="a MIG profile such as 1g.10gb")
-    count: Count | None = Field(None, description="how many shares")
+    count: Count | None = Field(None, description="how many GPUs of each node to use, with mode accelerator")
 
     @classmethod
     def problems(cls, written: Mapping[str, Any]) -> Iterator[Problem]:
-        """MIG has a profile and no count."""
+        """MIG has a profile and no count; whole accelerators have a count and no profile."""
+        if written.get("mode") == PartitionMode.ACCELERATOR:
+            if written.get("count") is None:
+                yield ("count",), "give the number of GPUs of each node to use, 1 or more"
+            if "profile" in written:
+                yield ("profile",), "leave it out with mode accelerator; it belongs to mode mig"
         if written.get("mode") != PartitionMode.MIG:
             return
         profile = written.get("profile")

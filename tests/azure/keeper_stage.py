@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -59,7 +60,9 @@ class View:
 class Stage:
     """A cluster on the simulated Azure, and one Workspace that wants nodes of a group."""
 
-    def __init__(self, azure: Simulator, *sizes: str, spot: bool = False) -> None:
+    def __init__(
+        self, azure: Simulator, *sizes: str, spot: bool = False, group: NodeGroup | None = None
+    ) -> None:
         self.azure = azure
         self.cluster = FakeCluster(now=self.now)
         self.words: list[str] = []
@@ -67,7 +70,7 @@ class Stage:
         self.log = io.StringIO()
         offers = [Offer(instance_type=size, spot=spot) for size in sizes or (A100, H100)]
         offers += [Offer(instance_type=size) for size in sizes or (A100, H100) if spot]
-        self.group = NodeGroup(
+        self.group = group or NodeGroup(
             name=GROUP, offers=tuple(offers), gpus_per_node={each.instance_type: 1 for each in offers}
         )
         self._pods = 0
@@ -139,7 +142,7 @@ class Stage:
         return Keeper(tools)
 
     def _hear(self, board: NodeBoard) -> None:
-        said = board.words.get(GROUP)
+        said = board.words.get(self.group.name)
         if said is not None:
             self.words.append(said.message)
 
@@ -166,8 +169,12 @@ class Stage:
             if pod["spec"].get("nodeName", "") not in ("", *nodes):
                 self.cluster.remove(Key(POD, "team", pod["metadata"]["name"]))
                 self.need()
-        taken = {pod["spec"].get("nodeName") for pod in self.cluster.all(POD)}
-        free = [name for name, node in sorted(nodes.items()) if name not in taken and _takes_work(node)]
+        used = Counter(pod["spec"].get("nodeName") for pod in self.cluster.all(POD))
+        free = [
+            name
+            for name, node in sorted(nodes.items())
+            for _ in range(_gpus(node, self.group.name) - used[name])
+        ]
         waiting = [pod for pod in self.cluster.all(POD) if not pod["spec"].get("nodeName")]
         for pod, name in zip(waiting, free, strict=False):
             self._put_pod(pod["metadata"]["name"], name)
@@ -182,13 +189,18 @@ class Stage:
                 "labels": {"kairay.dev/workspace": "mine", "kairay.dev/role": "worker"},
             },
             "spec": {
-                "nodeSelector": {GROUP_LABEL: GROUP}, **({"nodeName": node} if node else {}),
+                "nodeSelector": {GROUP_LABEL: self.group.name}, **({"nodeName": node} if node else {}),
                 "containers": [{"name": "main", "resources": {"limits": {_GPU: "1"}}}],
             },
             "status": {"phase": "Running" if node else "Pending"},
         })  # fmt: skip
 
 
-def _takes_work(node: Manifest) -> bool:
-    ours = node["metadata"]["labels"].get(GROUP_LABEL) == GROUP
-    return ours and not node["spec"].get("unschedulable") and _GPU in node["status"]["allocatable"]
+def _gpus(node: Manifest, group: str) -> int:
+    """Pods that the node takes."""
+    ours = node["metadata"]["labels"].get(GROUP_LABEL) == group
+    return (
+        int(node["status"]["allocatable"].get(_GPU, 0))
+        if ours and not node["spec"].get("unschedulable")
+        else 0
+    )

@@ -90,6 +90,19 @@ def test_aks_installs_the_driver_of_nvidia_sizes_only(size: str, driver: str) ->
     assert written(size=size)["gpuProfile"] == {"driver": driver}
 
 
+def test_a_pool_of_slices_is_written_in_azures_words() -> None:
+    properties = written(count=2, gpus_per_node={A100: 7}, mig="1g")
+    assert properties == {
+        "mode": "User", "type": "VirtualMachineScaleSets", "osType": "Linux", "vmSize": A100, "count": 2,
+        "enableAutoScaling": False, "scaleDownMode": "Delete", "nodeLabels": LABELS, "tags": TAGS,
+        "nodeTaints": ["sku=gpu:NoSchedule"], "gpuProfile": {"driver": "Install"}, "gpuInstanceProfile": "MIG1g",
+        "scaleSetPriority": "Regular",
+    }  # fmt: skip
+    assert read_pool(body(**properties)).mig == "1g"
+    assert "gpuInstanceProfile" not in written()
+    assert read_pool(body()).mig is None
+
+
 def test_a_size_without_gpus_gets_neither_driver_nor_taint() -> None:
     properties = written(size="Standard_D4s_v5", gpus_per_node={"Standard_D4s_v5": 0})
     assert not {"gpuProfile", "nodeTaints"} & set(properties)

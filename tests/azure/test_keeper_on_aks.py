@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from aks_faults import CASES, Case
-from aks_scenario import A100, FAMILY, H100
+from aks_scenario import A100, FAMILY, H100, run
+from kairay.nodes.groups import pool_name
+from kairay.nodes.interface import NodeGroup, Offer, PoolSpec
 from keeper_stage import Stage
 from simulator import Fault, Simulator
 
@@ -110,6 +113,44 @@ def test_an_autoscaler_that_is_turned_on_is_given_room_and_its_count_left_alone(
     azure.advance(300)
     azure.cloud.autoscale(pool.name, 3)
     stage.until(lambda: stage.running() == 3, within=HOUR)
+
+
+def sliced(name: str, mig: str, slices: int) -> NodeGroup:
+    return NodeGroup(name=name, offers=(Offer(instance_type=A100),), gpus_per_node={A100: slices}, mig=mig)
+
+
+def test_workspaces_with_slices_of_two_kinds_get_a_pool_each_with_as_few_nodes_as_hold_them(
+    azure: Simulator,
+) -> None:
+    for group, workers in ((sliced("g7", "1g", 7), 9), (sliced("g2", "3g", 2), 3)):
+        stage = Stage(azure, group=group)
+        stage.need(workers)
+        stage.until(lambda stage=stage, workers=workers: stage.running() == workers, within=600)
+    bodies = [entry["body"]["properties"] for entry in azure.arm.log if entry["call"] == "PUT pool"]
+    assert [(each["gpuInstanceProfile"], each["count"]) for each in bodies] == [("MIG1g", 2), ("MIG3g", 2)]
+    assert len(azure.cloud.pools) == 3, "the system's and these"
+
+
+def test_a_plugin_that_shows_no_slices_is_told_and_no_more_nodes_are_paid_for(azure: Simulator) -> None:
+    stage = Stage(azure, group=sliced("g7", "1g", 14))  # twice what the machine will have
+    stage.need(9)
+    stage.go_on(1200)
+    assert (stage.machines(), stage.running()) == (1, 7)
+    assert any("advertises 7 nvidia.com/gpu" in words and "migStrategy" in words for words in stage.words)
+
+
+def test_a_pool_that_was_cut_otherwise_is_told_and_left_alone(azure: Simulator) -> None:
+    group = sliced("g7", "1g", 7)
+    offer = group.offers[0]
+    spec = PoolSpec(name=pool_name("g7", offer), group=replace(group, mig="3g"), offer=offer)
+    run(azure, lambda provider: provider.ensure(spec, 0))
+    stage = Stage(azure, group=group)
+    stage.need()
+    stage.go_on(300)
+    assert (stage.machines(), stage.running()) == (0, 0)
+    assert any(
+        "is there with MIG slices of 3g and MIG slices of 1g are wanted" in words for words in stage.words
+    )
 
 
 def test_pools_of_others_are_as_they_were_after_all(azure: Simulator) -> None:

@@ -8,17 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from kairay.errors import InputError
+from kairay.mig import cut
 from kairay.model_facts import ModelFacts
 from kairay.plan_replica import MAX_NODES, can_split
 from kairay.plan_serving import ReplicaBounds, ServingShape, shape_serving
-from kairay.plan_sizes import mig_size
 from kairay.plan_tuning import TuningShape, shape_tuning
 from kairay.presets import Preset, TuningMethod, find_preset, load_presets
 from kairay.skus import Device, MachineProbe, Sku, SkuKind, load_skus, local_machine
 
 GIB = 2**30
-A100, H100, T4 = "Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5", "Standard_NC4as_T4_v3"
+A100 = "Standard_NC24ads_A100_v4"
 BOUNDS = ReplicaBounds(min_replicas=1, max_replicas=1, idle_seconds=600)
 LLAMA = find_preset("llama-3.1-8b-instruct").model
 GIBS = (4, 8, 12, 16, 24, 40, 48, 80, 94, 141, 192)
@@ -56,50 +55,13 @@ def test_small_replicas_fill_the_gpus_of_a_machine() -> None:
     assert shape_serving(LLAMA, gpus(16, count=4), bounds).nodes == 5
 
 
-@pytest.mark.parametrize(
-    ("size", "profile", "slices", "gib"),
-    [
-        # NVIDIA's MIG user guide: A100 80 GB, H100 NVL 94 GB, H200 141 GB, A100 40 GB
-        (A100, "1g.10gb", 7, 10),
-        (A100, "1g.20gb", 4, 20),
-        (A100, "2g.20gb", 3, 20),
-        (A100, "3g.40gb", 2, 40),
-        (A100, "4g.40gb", 1, 40),
-        (A100, "7g.80gb", 1, 80),
-        (H100, "1g.12gb", 7, 12),
-        (H100, "3g.47gb", 2, 47),
-        ("Standard_ND96isr_H200_v5", "1g.18gb", 56, 18),
-        ("Standard_ND96isr_H200_v5", "3g.71gb", 16, 71),
-        ("Standard_ND96asr_v4", "2g.10gb", 24, 10),
-    ],
-)
-def test_a_gpu_is_cut_into_as_many_slices_as_nvidia_says(
-    size: str, profile: str, slices: int, gib: int
-) -> None:
-    cut = mig_size(load_skus()[size], profile)
-    assert (cut.gpus, cut.bytes_per_gpu, cut.share) == (slices, gib * GIB, profile)
-
-
-@pytest.mark.parametrize(
-    ("size", "profile", "says"),
-    [
-        (A100, "1g.12gb", "has no such slice"),
-        (A100, "5g.40gb", "has no such slice"),
-        (T4, "1g.10gb", "cannot be cut by MIG"),
-        ("Standard_NV12ads_A10_v5", "1g.10gb", "cannot be cut by MIG"),
-        (A100, "half", "is not a MIG profile such as 1g.10gb"),
-    ],
-)
-def test_a_slice_that_there_is_not_is_refused(size: str, profile: str, says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        mig_size(load_skus()[size], profile)
-
-
 def test_replicas_are_packed_on_slices_and_never_split() -> None:
-    cut = mig_size(load_skus()[A100], "2g.20gb")
-    shape = shape_serving(LLAMA, cut, replace(BOUNDS, max_replicas=3))
+    sliced = cut(load_skus()[A100], "2g.20gb")
+    shape = shape_serving(LLAMA, sliced, replace(BOUNDS, max_replicas=3))
     assert not shape.memory.fits  # 15.3 GiB of weights and 2.9 of vLLM in 84 % of 20
-    small = shape_serving(find_preset("phi-3-mini-4k-instruct").model, cut, replace(BOUNDS, max_replicas=6))
+    small = shape_serving(
+        find_preset("phi-3-mini-4k-instruct").model, sliced, replace(BOUNDS, max_replicas=6)
+    )
     assert small.memory.fits
     assert (small.gpus_per_replica, small.nodes) == (1, 2)
 

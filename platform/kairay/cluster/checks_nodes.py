@@ -12,6 +12,7 @@ from kairay.cluster.findings import Finding, Unseen, missing, ok, unseen, warnin
 from kairay.cluster.observed import AzureSeen, Need, Objects, Observed
 from kairay.kube.objects import Manifest, labels_of
 from kairay.nodes.existing import GPU, INSTANCE_TYPE
+from kairay.nodes.interface import GPU_TAINT_EFFECT, GPU_TAINT_KEY, GPU_TAINT_VALUE
 from kairay.skus import find_sku, load_skus
 
 GPU_RESOURCES: Final = (GPU, "amd.com/gpu")
@@ -27,7 +28,7 @@ _GPU_LABELS: Final[Mapping[str, str | None]] = {
 }
 """Labels of nodes with a GPU; None: with any value."""
 _PLUGIN: Final = re.compile(r"(nvidia|amd|rocm|gpu|k8s).*device-plugin|device-plugin.*gpu", re.IGNORECASE)
-_SKU_TAINT: Final = {"key": "sku", "value": "gpu", "effect": "NoSchedule"}
+_SKU_TAINT: Final = {"key": GPU_TAINT_KEY, "value": GPU_TAINT_VALUE, "effect": GPU_TAINT_EFFECT}
 _SPOT_TAINT: Final = {"key": "kubernetes.azure.com/scalesetpriority", "value": "spot", "effect": "NoSchedule"}
 TAINTS: Final[Mapping[str, tuple[Mapping[str, str], ...]]] = {
     "aks": (_SKU_TAINT, _SPOT_TAINT),

@@ -9,9 +9,10 @@ from datetime import date
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.groups import NodeWish, draw_wish
 from kairay.controller.observed import Observed
-from kairay.controller.settings import Settings
+from kairay.controller.settings import Provider, Settings
+from kairay.mig import Cutter, is_profile
 from kairay.nodes.actions import NodeWord
-from kairay.nodes.existing import NodeView, matching, sizes_on
+from kairay.nodes.existing import NodeView, matching, odd_node, sizes_on
 from kairay.nodes.interface import GROUP_LABEL, NodeGroup
 from kairay.plan import Plan, PlanTarget, make_plan
 from kairay.presets import Preset
@@ -21,6 +22,7 @@ from kairay.workspace import Workspace, revision
 
 _MEMORY_SHARE = 0.85
 """Of a machine's memory that its Ray pods get; the rest is the system's and the kubelet's."""
+_CUTTERS = {Provider.AKS: Cutter.AKS, Provider.KARPENTER: Cutter.NOBODY, Provider.EXISTING: Cutter.ANYONE}
 _UNKNOWN_MEMORY = 16 * 2**30
 """For each GPU of a machine whose memory nobody documents."""
 
@@ -46,6 +48,12 @@ class Blueprint:
         """The chosen size."""
         assert self.plan.chosen is not None, "a plan with problems has no size"
         return self.plan.chosen.sku
+
+    @property
+    def gpus_per_node(self) -> int:
+        """GPUs, or slices of them, of one node that may be used."""
+        assert self.plan.chosen is not None, "a plan with problems has no size"
+        return self.plan.chosen.gpus_per_node or 1
 
     def worker(self, gpus: int, settings: Settings) -> tuple[PodSize, int]:
         """A worker pod that holds `gpus`, and the CPUs that Ray may give out on it."""
@@ -76,12 +84,14 @@ def draw_blueprint(
     """
     selector = workspace.resource.label_selector
     found = () if settings.nodes.come else matching(nodes, selector)
-    sizes = sizes_on(found, skus)
+    partition = workspace.resource.partition
+    sizes = sizes_on(found, skus, None if partition is None else partition.profile)
     asked = workspace.resource.instance_type
     usable = sizes if sizes and (asked is None or find_sku(asked, sizes) is not None) else skus
     plan = make_plan(
-        workspace, preset, skus=usable, machine=None, target=PlanTarget.CLUSTER, now=today, advise=skus
-    )
+        workspace, preset, skus=usable, machine=None, target=PlanTarget.CLUSTER, now=today, advise=skus,
+        cutter=_CUTTERS[settings.nodes.provider],
+    )  # fmt: skip
     if pinned is not None:
         plan = _keep_choice(plan, pinned)
     wish = draw_wish(workspace, plan, settings) if settings.nodes.come and not plan.problems else None
@@ -110,8 +120,9 @@ def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWor
     plan, nodes = blueprint.plan, blueprint.nodes
     if plan.problems:
         return _not_ready(Reason.CANNOT_BE_PLANNED, " ".join(plan.problems))
-    gpus = max(1, _gpus_per_pod(plan, blueprint.sku))
-    need = f"{gpus} × {blueprint.sku.gpu} ({blueprint.sku.name})"
+    gpus = max(1, _gpus_per_pod(plan, blueprint.gpus_per_node))
+    mig = blueprint.sku.share if is_profile(blueprint.sku.share) else None
+    need = f"{gpus} × {f'{mig} of ' if mig else ''}{blueprint.sku.gpu} ({blueprint.sku.name})"
     if blueprint.group is not None:
         return _nodes_that_come(nodes, need, gpus, word)
     wanted = _selector_text(workspace)
@@ -126,6 +137,8 @@ def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWor
         return _not_ready(
             Reason.NODES_NOT_READY, f"the nodes with the labels {wanted} are not ready: {names}"
         )
+    if (odd := odd_node(ready, mig)) is not None:
+        return _not_ready(Reason.NODES_CUT_OTHERWISE, odd)
     best = max(ready, key=lambda node: node.gpus)
     if best.gpus < gpus:
         return _not_ready(
@@ -179,10 +192,10 @@ def _says_idle(workspace: Workspace) -> bool:
     return scaling is not None and scaling.idle_seconds is not None
 
 
-def _gpus_per_pod(plan: Plan, sku: Sku) -> int:
+def _gpus_per_pod(plan: Plan, most: int) -> int:
     wanted = [plan.tuning.workers * plan.tuning.gpus_per_worker] if plan.tuning else []
     wanted += [plan.serving.gpus_per_replica] if plan.serving else []
-    return min(max(wanted, default=1), sku.gpus or 1)
+    return min(max(wanted, default=1), most)
 
 
 def _on_processors(plan: Plan, workspace: Workspace, preset: Preset, settings: Settings, today: date) -> Plan:

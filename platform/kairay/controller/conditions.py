@@ -29,6 +29,7 @@ class Reason(StrEnum):
     NODES_MISSING = "NodesMissing"
     NODES_NOT_READY = "NodesNotReady"
     GPUS_MISSING = "GpusMissing"
+    NODES_CUT_OTHERWISE = "NodesCutOtherwise"
     NODES_COMING = "NodesComing"
     NODES_ON_DEMAND = "NodesOnDemand"
     CANNOT_BE_PLANNED = "CannotBePlanned"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kairay.controller.settings import Settings
 from kairay.errors import InputError
+from kairay.mig import MigProfile, is_profile
 from kairay.nodes.groups import group_name, is_below, tenant_of
 from kairay.nodes.interface import NodeGroup, Offer
 from kairay.plan import Plan
@@ -54,14 +55,16 @@ def draw_group(workspace: Workspace, plan: Plan, settings: Settings) -> NodeGrou
     sizes = tuple(_sizes(plan))
     kinds = (True, False) if spot else (False,)
     offers = tuple(Offer(instance_type=sku.name, spot=kind) for kind in kinds for sku in sizes)
-    family = metadata.annotations.get(IMAGE_FAMILY)
+    family, share = metadata.annotations.get(IMAGE_FAMILY), sizes[0].share
+    mig = MigProfile.parse(share).size if share is not None and is_profile(share) else None
     return NodeGroup(
-        name=group_name(tenant=tenant, primary=offers[0], image_family=family, labels=labels),
+        name=group_name(tenant=tenant, primary=offers[0], image_family=family, labels=labels, mig=mig),
         offers=offers,
         gpus_per_node={sku.name: sku.gpus for sku in sizes},
         labels=labels,
         tenant=tenant,
         image_family=family,
+        mig=mig,
     )
 
 
@@ -98,7 +101,7 @@ def _stands_in(sku: Sku, chosen: Sku) -> bool:
     return (
         more
         and sku.ram_bytes >= chosen.ram_bytes
-        and sku.share is None
+        and sku.share == chosen.share
         and (sku.vendor, sku.architecture) == (chosen.vendor, chosen.architecture)
         and (sku.bf16 or not chosen.bf16)
         and sku.usd_per_hour is not None

@@ -34,7 +34,16 @@ from kairay.nodes.actions import (
     UncordonNode,
 )
 from kairay.nodes.demand import WorkerPod, view_group_node, view_worker
-from kairay.nodes.interface import GroupNode, NodeGroup, NodeProvider, Offer, Refusal, RefusedError
+from kairay.nodes.interface import (
+    GPU_TAINT_KEY,
+    GPU_TAINT_VALUE,
+    GroupNode,
+    NodeGroup,
+    NodeProvider,
+    Offer,
+    Refusal,
+    RefusedError,
+)
 from kairay.nodes.remembered import Remembered
 from kairay.nodes.scaling import decide_nodes, refused
 from kairay.skus import Sku, find_sku
@@ -50,8 +59,6 @@ _IDLE = 60.0
 """Seconds until a look though nothing has changed: somebody may have changed a pool."""
 _OTHERS = 10.0
 """Seconds until a look at a node that only others' pods keep: those are not watched, so nothing tells when they go."""
-_TAINT = "sku"
-"""Key of the taint `sku=gpu:NoSchedule` that every pool of ours has."""
 _AFTER_FAILURE, _LONGEST = 5.0, 300.0
 """Seconds until the pass after one that failed, at the least and at the most."""
 
@@ -181,7 +188,7 @@ class NodeKeeper:
             live = self._tools.views[NODE].get("", name) or {}
             taints = [each["key"] for each in (live.get("spec") or {}).get("taints", ())]
             on_it, _ = await self._tools.cluster.list(POD, fields={"spec.nodeName": name})
-            if any(_keeps_a_node(pod, tainted=_TAINT in taints) for pod in on_it):
+            if any(_keeps_a_node(pod, tainted=GPU_TAINT_KEY in taints) for pod in on_it):
                 found.append(name)
         return frozenset(found)
 
@@ -289,7 +296,9 @@ def _keeps_a_node(pod: Manifest, *, tainted: bool) -> bool:
         return False
     tolerations = (pod.get("spec") or {}).get("tolerations", ())
     return not tainted or any(
-        each.get("key", _TAINT) == _TAINT and each.get("value", "gpu") == "gpu" for each in tolerations
+        each.get("key", GPU_TAINT_KEY) == GPU_TAINT_KEY
+        and each.get("value", GPU_TAINT_VALUE) == GPU_TAINT_VALUE
+        for each in tolerations
     )
 
 

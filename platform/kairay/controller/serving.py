@@ -113,7 +113,7 @@ def draw_service(
         default_model=owner.name if tuned is not None else None, keys_path=KEYS, require_keys=exposed,
     )  # fmt: skip
     config = serve_config(plan, target, place, model=model_override(spec.preset), engine_config=engine)
-    gpus = min(max(1, serving.gpus_per_replica), blueprint.sku.gpus or 1)
+    gpus = min(max(1, serving.gpus_per_replica), blueprint.gpus_per_node)
     size, cpus = blueprint.worker(gpus, settings)
     pods_per_replica = -(-max(1, serving.gpus_per_replica) // gpus)
     cluster = cluster_spec(RayPods(

@@ -102,6 +102,18 @@ RULES: Final[tuple[Rule, ...]] = (
         message="count: leave it out with mode mig; it belongs to mode accelerator",
     ),
     Rule(
+        name="accelerator-count",
+        path="resource.partition",
+        expression="self.mode != 'accelerator' || has(self.count)",
+        message="count: give the number of GPUs of each node to use, 1 or more",
+    ),
+    Rule(
+        name="accelerator-without-profile",
+        path="resource.partition",
+        expression="self.mode != 'accelerator' || !has(self.profile)",
+        message="profile: leave it out with mode accelerator; it belongs to mode mig",
+    ),
+    Rule(
         name="preset-or-template",
         path="inference",
         expression="has(self.preset) != has(self.template)",

@@ -12,10 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kairay.mig import aks_profile, aks_size
 from kairay.nodes.aks_complaint import Complaint
 from kairay.nodes.aks_refusals import refusal_of
 from kairay.nodes.groups import is_below
 from kairay.nodes.interface import (
+    GPU_TAINT_EFFECT,
+    GPU_TAINT_KEY,
+    GPU_TAINT_VALUE,
     GROUP_LABEL,
     MANAGED_LABEL,
     MANAGER,
@@ -35,8 +39,7 @@ AgentPool = dict[str, Any]
 GROUP_TAG: Final = "kairay-pool"
 MANAGED_TAG: Final = "kairay-managed-by"
 TENANT_TAG: Final = "kairay-tenant"
-GPU_TAINT: Final = "sku=gpu:NoSchedule"
-"""Keeps other pods off GPU nodes; the convention of AKS's guides and of KAITO."""
+GPU_TAINT: Final = f"{GPU_TAINT_KEY}={GPU_TAINT_VALUE}:{GPU_TAINT_EFFECT}"
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{0,11}")
 _AT_REST: Final = ("Succeeded", "Failed", "Canceled")
@@ -58,11 +61,7 @@ def write_pool(spec: PoolSpec, count: int, size: Sku | None, network: Network) -
 
     `size` is None for one that our table lacks: it is taken for an NVIDIA one.
     """
-    if not _NAME.fullmatch(spec.name):
-        raise RefusedError(
-            _invalid("InvalidName", f"{spec.name!r} is no agent pool's name: [a-z][a-z0-9]{{0,11}}")
-        )
-    gpus = spec.group.gpus_per_node.get(spec.offer.instance_type, 1)
+    _check_name(spec.name)
     return {
         "properties": {
             "mode": "User",
@@ -74,11 +73,10 @@ def write_pool(spec: PoolSpec, count: int, size: Sku | None, network: Network) -
             "scaleDownMode": "Delete",
             "nodeLabels": node_labels(spec, size),
             "tags": _tags(spec),
-            **({"nodeTaints": [GPU_TAINT], "gpuProfile": {"driver": _driver(size)}} if gpus else {}),
+            **_gpus(spec, size),
             **_priority(spec.offer),
             **_image(spec.group.image_family),
-            **({"vnetSubnetID": network.nodes} if network.nodes else {}),
-            **({"podSubnetID": network.pods} if network.pods else {}),
+            **_subnets(network),
         }
     }
 
@@ -119,6 +117,7 @@ def read_pool(body: Mapping[str, Any]) -> Pool:
         state=state,
         phase="Stopped" if state is PoolState.FAILED and stopped else phase,
         bounds=_bounds(properties),
+        mig=aks_size(properties.get("gpuInstanceProfile")),
         refusal=refusal,
         version=str(properties.get("eTag") or ""),
     )
@@ -177,6 +176,27 @@ def _given_by_aks(spec: PoolSpec, size: Sku | None) -> dict[str, str]:
         "kubernetes.azure.com/mode": "user",
         **({"kubernetes.azure.com/accelerator": "nvidia"} if nvidia else {}),
         **({"kubernetes.azure.com/scalesetpriority": "spot"} if spec.offer.spot else {}),
+    }
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise RefusedError(
+            _invalid("InvalidName", f"{name!r} is no agent pool's name: [a-z][a-z0-9]{{0,11}}")
+        )
+
+
+def _gpus(spec: PoolSpec, size: Sku | None) -> dict[str, Any]:
+    """What only a pool of GPUs has; slices are cut when the pool is made, and never anew."""
+    if not spec.group.gpus_per_node.get(spec.offer.instance_type, 1):
+        return {}
+    slices = {} if spec.group.mig is None else {"gpuInstanceProfile": aks_profile(spec.group.mig)}
+    return {"nodeTaints": [GPU_TAINT], "gpuProfile": {"driver": _driver(size)}, **slices}
+
+
+def _subnets(network: Network) -> dict[str, str]:
+    return {
+        key: subnet for key, subnet in zip(_NETWORK, (network.nodes, network.pods), strict=True) if subnet
     }
 
 

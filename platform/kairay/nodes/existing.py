@@ -1,11 +1,14 @@
 """Nodes that are there already, chosen by the Workspace's labels, and the machine sizes that they are.
 
 A node's size is Azure's, by its instance-type label, or what NVIDIA's feature discovery says of its GPUs. A size
-that nobody can buy any more counts when a node of it stands there.
+that nobody can buy any more counts when a node of it stands there. GPUs that are cut by MIG are seen as their slices
+under the strategy `single` of NVIDIA's device plugin: feature discovery then names the profile in the product
+(`NVIDIA-A100-SXM4-80GB-MIG-1g.10gb`) and gives the slice's memory. The strategy `mixed` has resources of other names.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +21,9 @@ INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 _PRODUCT, _MEMORY, _COUNT = "nvidia.com/gpu.product", "nvidia.com/gpu.memory", "nvidia.com/gpu.count"
 _MAJOR, _MINOR = "nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor"
 GPU = "nvidia.com/gpu"
+_SLICE = "nvidia.com/mig-"
+"""Begins the names of resources under the strategy `mixed`: nvidia.com/mig-1g.10gb."""
+_CUT = re.compile(r"(.+)-MIG-([1-7]g\.[0-9]+gb(?:\.me)?)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +37,14 @@ class NodeView:
     """Advertised by its device plugin."""
     cpus: int
     memory: int
+    slices: tuple[str, ...] = ()
+    """Resources of single profiles that it advertises, such as nvidia.com/mig-1g.10gb (strategy `mixed`)."""
+
+    @property
+    def mig(self) -> str | None:
+        """Profile of the slices that all its GPUs are cut into, each a `nvidia.com/gpu`; None: they are not."""
+        found = _CUT.fullmatch(self.labels.get(_PRODUCT, ""))
+        return None if found is None else found[2].replace(".me", "+me")
 
     @property
     def instance_type(self) -> str | None:
@@ -50,6 +64,7 @@ def view_node(node: Mapping[str, Any]) -> NodeView:
         gpus=int(room.get(GPU, 0)),
         cpus=_cores(room.get("cpu", "0")),
         memory=parse_bytes(room.get("memory", "0")),
+        slices=tuple(sorted(key for key, count in room.items() if key.startswith(_SLICE) and int(count))),
     )
 
 
@@ -64,22 +79,58 @@ def matching(nodes: Iterable[NodeView], selector: LabelSelector) -> tuple[NodeVi
     return tuple(sorted(found, key=lambda node: node.name))
 
 
-def sizes_on(nodes: Iterable[NodeView], skus: Mapping[str, Sku]) -> dict[str, Sku]:
-    """The sizes of these nodes by name; nodes that do not say what GPUs they have are left out."""
+def sizes_on(nodes: Iterable[NodeView], skus: Mapping[str, Sku], mig: str | None = None) -> dict[str, Sku]:
+    """The sizes of these nodes by name; nodes that do not say what GPUs they have are left out.
+
+    `mig`: slices of this profile are asked for. Of two nodes of one size the one that is cut so counts. Where it is
+    None, nodes that are cut count only if none is whole: KAITO's Workspaces say nothing of slices that all are alike.
+    """
     sizes: dict[str, Sku] = {}
+    nodes = sorted(nodes, key=lambda node: node.mig != mig)
+    if mig is None and any(node.mig is None for node in nodes):
+        nodes = [node for node in nodes if node.mig is None]
     for node in nodes:
         known = find_sku(node.instance_type, skus) if node.instance_type else None
-        size = replace(known, retired_on=None, status=SkuStatus.AVAILABLE) if known else _discovered(node)
-        if size is not None:
+        if known is None or node.mig is not None:
+            size = _discovered(node, known)
+        else:
+            size = replace(known, retired_on=None, status=SkuStatus.AVAILABLE, as_found=True)
+        if size is not None and (node.gpus or not node.slices):
             sizes.setdefault(size.name, size)
     return sizes
 
 
-def _discovered(node: NodeView) -> Sku | None:
-    """A size from the labels of NVIDIA's GPU feature discovery."""
+def odd_node(nodes: Iterable[NodeView], mig: str | None) -> str | None:
+    """Why pods that are planned for slices of this profile, or for whole GPUs (None), must not land on one of these
+    nodes, with what to do; None: they may on all."""
+    for node in nodes:
+        if node.slices and not node.gpus:
+            return (
+                f"node {node.name} advertises {', '.join(node.slices)}, names that are not asked for; set the strategy"
+                " `single` in NVIDIA's device plugin (migStrategy) and cut all its GPUs alike"
+            )
+        if node.gpus and node.mig != mig:
+            how = f"cut into MIG slices of {node.mig}" if node.mig else "not cut by MIG"
+            wanted = "whole ones are" if mig is None else f"slices of {mig} are"
+            return (
+                f"the GPUs of node {node.name} are {how}, {wanted} planned and pods may land there; take the labels off"
+                f" it, or name {_PRODUCT} in resource.labelSelector (a node that is cut and has no such label needs"
+                " NVIDIA's GPU feature discovery)"
+            )
+    return None
+
+
+def _discovered(node: NodeView, known: Sku | None = None) -> Sku | None:
+    """A size from the labels of NVIDIA's GPU feature discovery; what the table knows of the machine is kept."""
     labels = node.labels
     if not node.gpus or _PRODUCT not in labels or not labels.get(_MEMORY, "").isdigit():
         return None
+    memory = int(labels[_MEMORY]) * 2**20
+    if known is not None:
+        return replace(
+            known, gpus=node.gpus, share=node.mig, bytes_per_gpu=min(memory, known.bytes_per_gpu or memory),
+            retired_on=None, status=SkuStatus.AVAILABLE, as_found=True,
+        )  # fmt: skip
     capability = None
     if labels.get(_MAJOR, "").isdigit() and labels.get(_MINOR, "").isdigit():
         capability = (int(labels[_MAJOR]), int(labels[_MINOR]))
@@ -88,9 +139,11 @@ def _discovered(node: NodeView) -> Sku | None:
         kind=SkuKind.NODE,
         device=Device.CUDA,
         vendor="nvidia",
-        gpu=labels[_PRODUCT],
+        gpu=labels[_PRODUCT].partition("-MIG-")[0],
         gpus=node.gpus,
-        bytes_per_gpu=int(labels[_MEMORY]) * 2**20,
+        share=node.mig,
+        as_found=True,
+        bytes_per_gpu=memory,
         cores=node.cpus,
         ram_bytes=node.memory,
         compute_capability=capability,

@@ -109,6 +109,7 @@ class FakeProvider:
             count=0,
             state=PoolState.READY,
             phase="Succeeded",
+            mig=spec.group.mig,
         )
         self._kept[spec.name] = _Kept(pool=pool, spec=spec)
         self._start(spec.name, "ensure", count, "Creating")

@@ -38,14 +38,16 @@ def tenant_of(sharing: Sharing, namespace: str, workspace: str) -> str:
 
 
 def group_name(
-    *, tenant: str, primary: Offer, image_family: str | None = None, labels: Mapping[str, str] | None = None
-) -> str:
+    *, tenant: str, primary: Offer, image_family: str | None = None, labels: Mapping[str, str] | None = None,
+    mig: str | None = None,
+) -> str:  # fmt: skip
     """A group's name: ten characters of what makes nodes usable for the same pods.
 
     Offers that may stand in for the first do not count: Workspaces that differ in them share the group.
     """
     parts = [tenant, primary.instance_type, primary.spot, image_family or "", sorted((labels or {}).items())]
-    return _hashed(parts)
+    # Names of groups of whole GPUs are older than slices.
+    return _hashed(parts if mig is None else [*parts, mig])
 
 
 def pool_name(group: str, offer: Offer) -> str:

@@ -11,6 +11,7 @@ from kairay.nodes.draft import Draft, clock
 from kairay.nodes.groups import pool_name
 from kairay.nodes.interface import NodeGroup, Offer, PoolSpec, RefusalKind
 from kairay.nodes.offers import share_of
+from kairay.nodes.recover import uncut
 from kairay.nodes.remembered import GroupMemory
 
 
@@ -21,8 +22,13 @@ def grow(draft: Draft) -> None:
     for name in sorted(draft.view.groups, key=lambda name: (name not in oldest, oldest.get(name), name)):
         if not _settled(draft, name, missing[name]):
             continue
-        if missing[name] and not _held(draft, name):
-            _bring(draft, draft.view.groups[name], missing[name])
+        if not missing[name] or _held(draft, name):
+            continue
+        group = draft.view.groups[name]
+        if (why_not := uncut(draft, group)) is not None:
+            draft.note(name, why_not, RefusalKind.NODE)
+        else:
+            _bring(draft, group, missing[name])
 
 
 def _settled(draft: Draft, name: str, missing: tuple[WorkerPod, ...]) -> bool:

@@ -20,6 +20,8 @@ GROUP_LABEL: Final = "kairay.dev/pool"
 MANAGED_LABEL: Final = "kairay.dev/managed-by"
 MANAGER: Final = "kairay"
 """With this label a pool is ours, and its nodes are."""
+GPU_TAINT_KEY, GPU_TAINT_VALUE, GPU_TAINT_EFFECT = "sku", "gpu", "NoSchedule"
+"""Of the taint that every pool of ours has, which keeps other pods off; the convention of AKS's guides and of KAITO."""
 POOL_NAME_LIMIT: Final = 12
 """Characters of an AKS agent pool's name: `[a-z][a-z0-9]*`."""
 
@@ -51,6 +53,9 @@ class NodeGroup:
     """Whose it is: a namespace, `namespace/workspace`, or empty for the whole cluster."""
     image_family: str | None = None
     """KAITO's annotation: `azurelinux` or `ubuntu`; None: the provider's default."""
+    mig: str | None = None
+    """Parts of the MIG slices that each GPU is cut into, such as `1g`; their memory follows from the size, and
+    `gpus_per_node` counts them. None: whole GPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,8 @@ class Pool:
     """The provider's own word for what it does: `Scaling`, `Creating`."""
     bounds: tuple[int, int] | None = None
     """(least, most) where another autoscaler decides the count; then only the bounds are set."""
+    mig: str | None = None
+    """As `NodeGroup.mig`; it cannot be changed."""
     refusal: Refusal | None = None
     version: str = ""
     """Changes with every write (an ETag); a write of an older one is refused with CONFLICT."""

@@ -15,6 +15,9 @@ from kairay.errors import InputError
 from kairay.nodes.existing import GPU, INSTANCE_TYPE
 from kairay.nodes.groups import is_below
 from kairay.nodes.interface import (
+    GPU_TAINT_EFFECT,
+    GPU_TAINT_KEY,
+    GPU_TAINT_VALUE,
     GROUP_LABEL,
     MANAGED_LABEL,
     MANAGER,
@@ -79,7 +82,7 @@ def write_pool(
                         {"key": key, "operator": "In", "values": [value]}
                         for key, value in _given(spec, size).items()
                     ],
-                    "taints": [{"key": "sku", "value": "gpu", "effect": "NoSchedule"}],
+                    "taints": [{"key": GPU_TAINT_KEY, "value": GPU_TAINT_VALUE, "effect": GPU_TAINT_EFFECT}],
                     # Expiry drains a node whatever runs on it; no budget stops that.
                     "expireAfter": "Never",
                 },

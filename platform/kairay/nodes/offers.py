@@ -52,11 +52,21 @@ def _taken_name(draft: Draft, group: NodeGroup, offer: Offer) -> NodeWord | None
     live = draft.live.get(name)
     if live is None:
         return _no_more_pools(draft, name, offer)
-    if live.group == group.name and live.offer == offer:
+    if live.group == group.name and live.offer == offer and live.mig == group.mig:
         return None
+    if live.group == group.name and live.offer == offer:
+        words = (
+            f"no pool for {offer}: {name} is there with {_gpus(live.mig)} and {_gpus(group.mig)} are wanted, which"
+            " cannot be changed; delete the pool when it is empty, it is made anew"
+        )
+        return NodeWord(message=words, refusal=RefusalKind.CONFLICT)
     whose = f"belongs to {live.group}" if live.group else "is somebody else's"
     message = f"no pool for {offer}: {name} is there and {whose} ({live.offer}); it is not touched"
     return NodeWord(message=message, refusal=RefusalKind.CONFLICT)
+
+
+def _gpus(mig: str | None) -> str:
+    return "whole GPUs" if mig is None else f"MIG slices of {mig}"
 
 
 def _no_more_pools(draft: Draft, name: str, offer: Offer) -> NodeWord | None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kairay.nodes.actions import CordonNode, DeletePool, RemoveNodes
 from kairay.nodes.draft import Draft
-from kairay.nodes.interface import GroupNode, PoolState, RefusalKind
+from kairay.nodes.interface import GroupNode, NodeGroup, PoolState, RefusalKind
 from kairay.nodes.refusals import may_pass
 from kairay.nodes.remembered import GroupMemory
 
@@ -52,6 +52,21 @@ def replace_bare(draft: Draft) -> None:
         draft.look_at(until)
         if until <= draft.now:
             _replace(draft, node)
+
+
+def uncut(draft: Draft, group: NodeGroup) -> str | None:
+    """Why more nodes are of no use: one of slices advertises fewer of them than its GPUs were cut into."""
+    if group.mig is None:
+        return None
+    for node in draft.alive:
+        pool = draft.ours.get(node.pool) if node.group == group.name and node.ready else None
+        slices = group.gpus_per_node.get(pool.offer.instance_type, 0) if pool is not None else 0
+        if 0 < node.gpus < slices:
+            return (
+                f"node {node.name} advertises {node.gpus} nvidia.com/gpu and its GPUs were cut into {slices} slices;"
+                " no more nodes are asked for; set the strategy `single` in NVIDIA's device plugin (migStrategy)"
+            )
+    return None
 
 
 def _replace(draft: Draft, node: GroupNode) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kairay.nodes.interface import GPU_TAINT_EFFECT, GPU_TAINT_KEY, GPU_TAINT_VALUE
+
 Manifest = dict[str, Any]
 
 DASHBOARD_PORT, METRICS_PORT, SERVE_PORT = 8265, 8080, 8000
@@ -99,7 +101,7 @@ def worker_template(
     spec["nodeSelector"] = dict(sorted(placement.labels.items()))
     spec["tolerations"] = [
         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
-        {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
+        {"key": GPU_TAINT_KEY, "operator": "Equal", "value": GPU_TAINT_VALUE, "effect": GPU_TAINT_EFFECT},
     ]
     if placement.spot:
         key = "kubernetes.azure.com/scalesetpriority"

@@ -7,12 +7,15 @@ from typing import Any
 
 from simulator.sizes import family_and_cores, gpus_of, ram_of
 
+_SLICES = {None: 1, "MIG1g": 7, "MIG2g": 3, "MIG3g": 2, "MIG4g": 1, "MIG7g": 1}
+"""Devices that a GPU is advertised as, by the strategy `single`."""
+
 
 def node_manifest(pool: str, properties: Mapping[str, Any], machine: str, *, gpus: bool) -> dict[str, Any]:
     """What kubelet and the cloud provider write; `gpus`: the device plugin has advertised them."""
     size = str(properties["vmSize"])
     spot = properties.get("scaleSetPriority") == "Spot"
-    count = gpus_of(size)
+    count = gpus_of(size) * _SLICES[properties.get("gpuInstanceProfile")]
     room = {"cpu": str(family_and_cores(size)[1]), "memory": f"{ram_of(size) // 2**30}Gi", "pods": "110"}
     room |= {"nvidia.com/gpu": str(count)} if count and gpus else {}
     return {

@@ -30,6 +30,8 @@ def check_new(name: str, properties: Mapping[str, Any], pools: int) -> None:
         )
     if not properties.get("vmSize"):
         raise ArmError(400, "InvalidParameter", "The value of parameter agentPoolProfile.vmSize is required.")
+    if "gpuInstanceProfile" in properties and not re.search(r"_[AH][12]00_v|96asr_v4", properties["vmSize"]):
+        raise ArmError(400, "InvalidParameter", f"GPUInstanceProfile is not for {properties['vmSize']}.")
     if properties.get("scaleSetPriority") != "Spot" and "spotMaxPrice" in properties:
         raise ArmError(400, "InvalidParameter", "spotMaxPrice is for the scale set priority Spot.")
 
