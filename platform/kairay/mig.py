@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from kairay.errors import InputError
-from kairay.skus import Sku
+from kairay.skus import Sku, SkuKind
 
 PARTS: Final = 7
 """Of a GPU that compute."""
@@ -125,6 +125,16 @@ def cutter_faults(text: str | None, cutter: Cutter, skus: Iterable[Sku]) -> Iter
         yield f"resource.partition.profile {text}: AKS cannot cut any GPU so; these work: {', '.join(ways)}"
 
 
+def cutter_hints(text: str | None, cutter: Cutter, skus: Iterable[Sku]) -> Iterator[str]:
+    """What to know where it is open who brings the nodes."""
+    ways = _ways(skus) if text is not None and cutter is Cutter.ANYONE else []
+    if ways and text not in ways:
+        yield (
+            f"resource.partition.profile {text}: AKS cannot cut GPUs so, its nodes have to be cut by hand; it makes"
+            f" {', '.join(ways)}"
+        )
+
+
 def is_profile(share: str | None) -> bool:
     """Whether a size's share of a GPU is a MIG slice, not a vendor's virtual GPU."""
     return share is not None and _PROFILE.fullmatch(share) is not None
@@ -159,6 +169,7 @@ def _aks_cuts(sku: Sku) -> bool:
 
 
 def _ways(skus: Iterable[Sku]) -> list[str]:
-    """Every profile that AKS makes of some size, the small ones first."""
-    found = {(each.parts, each.gib): str(each) for sku in skus if _aks_cuts(sku) for each in profiles_of(sku)}
+    """Every profile that AKS makes of some size of Azure's, the small ones first."""
+    sizes = [sku for sku in skus if _aks_cuts(sku) and sku.kind is SkuKind.AZURE and not sku.as_found]
+    found = {(each.parts, each.gib): str(each) for sku in sizes for each in profiles_of(sku)}
     return [found[key] for key in sorted(found)]

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from kairay.errors import InputError
-from kairay.mig import Cutter, cutter_faults
+from kairay.mig import Cutter, cutter_faults, cutter_hints
 from kairay.plan_advice import (
     cannot_be_had,
     choice_warnings,
@@ -129,7 +129,10 @@ def make_plan(
         candidates=(),
         chosen=None,
         data=data if workspace.tuning is not None else None,
-        warnings=tuple(general_warnings(workspace, preset)),
+        warnings=(
+            *general_warnings(workspace, preset),
+            *(() if target is PlanTarget.LOCAL else cutter_hints(demand.mig, cutter, skus.values())),
+        ),
         problems=(*preset_faults(workspace, preset), *cutter_faults(demand.mig, cutter, skus.values())),
     )
     if plan.problems:

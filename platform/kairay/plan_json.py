@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kairay.plan_candidates import Candidate
 
 # Of a candidate that lost only what says why; the shapes of the chosen one stand in the plan itself.
-_SHAPES = frozenset({"sku", "tuning", "serving", "spot", "job"})
+_SHAPES = frozenset({"sku", "tuning", "serving", "spot", "job", "gpus_per_node"})
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:

@@ -99,6 +99,10 @@ BROKEN: dict[str, tuple[Manifest | None, Manifest]] = {
     "mig-without-count": (
         None, inference(put("resource.partition", {"mode": "mig", "profile": "1g.10gb", "count": 2})),
     ),
+    "accelerator-count": (None, inference(put("resource.partition", {"mode": "accelerator"}))),
+    "accelerator-without-profile": (
+        None, inference(put("resource.partition", {"mode": "accelerator", "profile": "1g.10gb", "count": 2})),
+    ),
     "preset-or-template": (None, inference(put("inference.template", {"spec": {}}))),
     "inference-preset-immutable": (inference(), inference(put("inference.preset.name", "phi-4"))),
     "adapter-names": (None, inference(lambda m: m["inference"]["adapters"].append(m["inference"]["adapters"][0]))),

@@ -326,3 +326,16 @@ def test_a_size_that_is_cut_is_not_cut_again() -> None:
     assert cut(once, "1g.10gb") == once
     with pytest.raises(InputError, match="cannot be cut by MIG"):
         cut(replace(once, as_found=False), "1g.10gb")
+
+
+def test_a_plan_for_no_cluster_in_particular_says_what_aks_cannot_cut() -> None:
+    def warnings(profile: str) -> str:
+        plan = make_plan(
+            workspace(slices(profile)), find_preset(SMALL), skus=load_skus(), machine=None, target=PlanTarget.CLUSTER,
+            now=TODAY,
+        )  # fmt: skip
+        assert plan.chosen is not None
+        return " ".join(plan.warnings)
+
+    assert "AKS cannot cut GPUs so" in warnings("1g.20gb")
+    assert "AKS" not in warnings("1g.10gb")

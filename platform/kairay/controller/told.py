@@ -42,7 +42,7 @@ def plan_status(blueprint: Blueprint) -> dict[str, Any]:
     told: dict[str, Any] = {
         "instanceType": sku.name,
         "nodes": plan.chosen.nodes,
-        "gpusPerNode": sku.gpus,
+        "gpusPerNode": blueprint.gpus_per_node,
         "memoryPerGpu": f"{sku.bytes_per_gpu // 2**30}Gi",
         "headroomPercent": round(100 * (1 - shape.memory.total / max(1, shape.memory.capacity))),
         "reasons": [plan.chosen.reason, *plan.warnings][:20],
