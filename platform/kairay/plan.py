@@ -129,10 +129,7 @@ def make_plan(
         candidates=(),
         chosen=None,
         data=data if workspace.tuning is not None else None,
-        warnings=(
-            *general_warnings(workspace, preset),
-            *(() if target is PlanTarget.LOCAL else cutter_hints(demand.mig, cutter, skus.values())),
-        ),
+        warnings=(*general_warnings(workspace, preset), *cutter_hints(demand.mig, cutter, skus.values())),
         problems=(*preset_faults(workspace, preset), *cutter_faults(demand.mig, cutter, skus.values())),
     )
     if plan.problems:
@@ -143,7 +140,9 @@ def make_plan(
 
 
 def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
-    tuning, inference, partition = workspace.tuning, workspace.inference, workspace.resource.partition
+    tuning, inference = workspace.tuning, workspace.inference
+    # `kairay run` takes the machine as it is.
+    partition = workspace.resource.partition if target is PlanTarget.CLUSTER else None
     bounds: ReplicaBounds | None = None
     if inference is not None:
         if inference.preset is None:
@@ -169,7 +168,7 @@ def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
         bounds=bounds,
         max_usd_per_hour=workspace.resource.max_hourly_cost_usd,
         mig=None if partition is None else partition.profile,
-        gpus_per_node=None if partition is None or target is PlanTarget.LOCAL else partition.count,
+        gpus_per_node=None if partition is None else partition.count,
         spot=workspace.resource.spot,
     )
 

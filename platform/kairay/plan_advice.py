@@ -82,6 +82,8 @@ def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...], wider: tupl
             f"no size that fits {name} is within the quota ({wanted.sku.name}: {wanted.reason});"
             " ask Azure for more, or take a smaller preset"
         )
+    if demand.mig is not None:
+        return f"no slice of {demand.mig} holds {name}; take a larger profile, or a smaller preset"
     return f"no known size fits {name}; take a smaller preset"
 
 

@@ -11,11 +11,11 @@ from typing import Final
 
 from kairay.errors import InputError
 from kairay.memory import MemoryUse
-from kairay.mig import Cutter, cut
+from kairay.mig import Cutter
 from kairay.plan_job import JobCost, TrainingData, estimate_job
 from kairay.plan_quota import Quota
 from kairay.plan_serving import ReplicaBounds, ServingShape, shape_serving
-from kairay.plan_sizes import vetoes
+from kairay.plan_sizes import in_parts, vetoes
 from kairay.plan_tuning import TuningShape, shape_tuning
 from kairay.presets import Preset, TuningFacts, TuningMethod
 from kairay.quantities import format_bytes
@@ -108,16 +108,11 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
         return Candidate(sku=sku, fits=False, reason="its GPU's memory is not known")
     if sku.vendor not in (None, "nvidia"):
         return Candidate(sku=sku, fits=False, reason=f"{sku.gpu}; the images are built for CUDA")
-    if demand.mig is not None and sku.kind is not SkuKind.LOCAL:
-        try:
-            sku = cut(sku, demand.mig, demand.cutter)
-        except InputError as error:
-            return Candidate(sku=sku, fits=False, reason=error.message, usd_per_hour=sku.usd_per_hour)
-    limit = None if sku.kind is SkuKind.LOCAL else demand.gpus_per_node
-    if (most := limit or sku.gpus) > sku.gpus:
-        reason = f"has {sku.gpus} GPU(s), resource.partition.count asks for {most} of each node"
-        return Candidate(sku=sku, fits=False, reason=reason, usd_per_hour=sku.usd_per_hour)
-    model, tuning, serving, used = demand.preset.model, None, None, replace(sku, gpus=most)
+    try:
+        sku, used = in_parts(sku, demand.mig, demand.cutter, demand.gpus_per_node)
+    except InputError as error:
+        return Candidate(sku=sku, fits=False, reason=error.message, usd_per_hour=sku.usd_per_hour)
+    model, tuning, serving = demand.preset.model, None, None
     if demand.tuning is not None:
         tuning = shape_tuning(model, demand.tuning, sku, method=demand.method, workers=demand.workers)
     if demand.bounds is not None:
@@ -131,7 +126,7 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
         reason="",
         nodes=nodes,
         gpus=_gpus(tuning, serving),
-        gpus_per_node=most,
+        gpus_per_node=used.gpus,
         usd_per_hour=None if price is None else round(nodes * price, 4),
         spot=spot,
         job=None if tuning is None else _job(demand, sku, tuning, price),

@@ -4,10 +4,13 @@ out."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 
+from kairay.errors import InputError
 from kairay.memory import CPU_UTILISATION, UTILISATION, Dtype
-from kairay.skus import LOWEST_CAPABILITY, Device, Sku, SkuStatus
+from kairay.mig import Cutter, cut
+from kairay.skus import LOWEST_CAPABILITY, Device, Sku, SkuKind, SkuStatus
 
 
 def compute_dtype(sku: Sku) -> Dtype:
@@ -26,6 +29,22 @@ def device_memory(sku: Sku) -> tuple[int, int]:
     if sku.device is Device.CPU:
         return sku.ram_bytes, int(sku.ram_bytes * CPU_UTILISATION)
     return sku.bytes_per_gpu, int(sku.bytes_per_gpu * UTILISATION)
+
+
+def in_parts(sku: Sku, mig: str | None, cutter: Cutter, most: int | None) -> tuple[Sku, Sku]:
+    """The size with its GPUs cut into slices of the profile `mig`, and the same with no more GPUs than may be used.
+
+    One's own machine is taken as it is. InputError: it cannot be cut so, or has fewer GPUs than `most`.
+    """
+    if sku.kind is SkuKind.LOCAL:
+        return sku, sku
+    if mig is not None:
+        sku = cut(sku, mig, cutter)
+    if most is None:
+        return sku, sku
+    if most > sku.gpus:
+        raise InputError(f"has {sku.gpus} GPU(s), resource.partition.count asks for {most} of each node")
+    return sku, replace(sku, gpus=most)
 
 
 def vetoes(sku: Sku, *, today: date, asked_for: bool) -> tuple[str, ...]:

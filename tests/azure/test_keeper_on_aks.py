@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
 from aks_faults import CASES, Case
 from aks_scenario import A100, FAMILY, H100, run
+from kairay.controller.blueprint import draw_blueprint
+from kairay.controller.settings import NodeSettings, Provider, Settings
 from kairay.nodes.groups import pool_name
 from kairay.nodes.interface import NodeGroup, Offer, PoolSpec
+from kairay.presets import find_preset
+from kairay.skus import load_skus
+from kairay.workspace import Workspace
 from keeper_stage import Stage
 from simulator import Fault, Simulator
 
@@ -115,6 +121,24 @@ def test_an_autoscaler_that_is_turned_on_is_given_room_and_its_count_left_alone(
     stage.until(lambda: stage.running() == 3, within=HOUR)
 
 
+def group_of(profile: str) -> NodeGroup:
+    """The nodes of a Workspace that asks for slices."""
+    written = Workspace.model_validate({
+        "apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "metadata": {"name": "mine", "namespace": "team"},
+        "resource": {
+            "labelSelector": {"matchLabels": {"app": "mine"}}, "instanceType": A100,
+            "partition": {"mode": "mig", "profile": profile},
+        },
+        "inference": {"preset": {"name": "smollm2-135m-instruct"}},
+    })  # fmt: skip
+    blueprint = draw_blueprint(
+        written, find_preset("smollm2-135m-instruct"), nodes=(), skus=load_skus(),
+        settings=Settings(nodes=NodeSettings(provider=Provider.AKS)), today=date(2026, 11, 25),
+    )  # fmt: skip
+    assert blueprint.group is not None
+    return blueprint.group
+
+
 def sliced(name: str, mig: str, slices: int) -> NodeGroup:
     return NodeGroup(name=name, offers=(Offer(instance_type=A100),), gpus_per_node={A100: slices}, mig=mig)
 
@@ -122,8 +146,8 @@ def sliced(name: str, mig: str, slices: int) -> NodeGroup:
 def test_workspaces_with_slices_of_two_kinds_get_a_pool_each_with_as_few_nodes_as_hold_them(
     azure: Simulator,
 ) -> None:
-    for group, workers in ((sliced("g7", "1g", 7), 9), (sliced("g2", "3g", 2), 3)):
-        stage = Stage(azure, group=group)
+    for profile, workers in (("1g.10gb", 9), ("3g.40gb", 3)):
+        stage = Stage(azure, group=group_of(profile))
         stage.need(workers)
         stage.until(lambda stage=stage, workers=workers: stage.running() == workers, within=600)
     bodies = [entry["body"]["properties"] for entry in azure.arm.log if entry["call"] == "PUT pool"]

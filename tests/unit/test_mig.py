@@ -272,6 +272,21 @@ def test_kaitos_way_of_slices_that_are_all_alike_says_nothing_of_them() -> None:
     assert large.plan.chosen is None, "no model is split over slices"
 
 
+def test_slices_stay_planned_while_the_device_plugin_restarts() -> None:
+    there = node(size=A100)
+    away = replace(there, gpus=0, labels={**there.labels, "nvidia.com/gpu.count": "7"})
+    written = workspace(slices("1g.10gb"))
+    assert drawn(written, away).plan == drawn(written, there).plan
+    assert said(written, away).reason == "GpusMissing"
+
+
+def test_a_model_that_no_slice_holds_is_told_with_what_to_do() -> None:
+    blueprint = drawn(workspace(slices("1g.10gb")), provider=Provider.AKS, preset="phi-4")
+    assert blueprint.plan.problems == (
+        "no slice of 1g.10gb holds phi-4; take a larger profile, or a smaller preset",
+    )
+
+
 def test_the_mixed_strategy_is_refused_with_the_one_to_set() -> None:
     mixed = node(gpus=0, product=PRODUCT, mib=81920, size=A100, **{"nvidia.com/mig__1g.10gb": "7"})
     assert mixed.slices == ("nvidia.com/mig-1g.10gb",)

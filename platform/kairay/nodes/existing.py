@@ -123,12 +123,15 @@ def odd_node(nodes: Iterable[NodeView], mig: str | None) -> str | None:
 def _discovered(node: NodeView, known: Sku | None = None) -> Sku | None:
     """A size from the labels of NVIDIA's GPU feature discovery; what the table knows of the machine is kept."""
     labels = node.labels
-    if not node.gpus or _PRODUCT not in labels or not labels.get(_MEMORY, "").isdigit():
+    # A device plugin that restarts shows nothing for a moment; slices stay, and so must what is planned on them.
+    said = labels.get(_COUNT, "") if node.mig is not None else ""
+    gpus = node.gpus or (int(said) if said.isdigit() else 0)
+    if not gpus or _PRODUCT not in labels or not labels.get(_MEMORY, "").isdigit():
         return None
     memory = int(labels[_MEMORY]) * 2**20
     if known is not None:
         return replace(
-            known, gpus=node.gpus, share=node.mig, bytes_per_gpu=min(memory, known.bytes_per_gpu or memory),
+            known, gpus=gpus, share=node.mig, bytes_per_gpu=min(memory, known.bytes_per_gpu or memory),
             retired_on=None, status=SkuStatus.AVAILABLE, as_found=True,
         )  # fmt: skip
     capability = None
@@ -140,7 +143,7 @@ def _discovered(node: NodeView, known: Sku | None = None) -> Sku | None:
         device=Device.CUDA,
         vendor="nvidia",
         gpu=labels[_PRODUCT].partition("-MIG-")[0],
-        gpus=node.gpus,
+        gpus=gpus,
         share=node.mig,
         as_found=True,
         bytes_per_gpu=memory,

@@ -70,23 +70,7 @@ def write_pool(
             "annotations": {GPUS_ANNOTATION: str(gpus), **tenant},
         },
         "spec": {
-            "template": {
-                "metadata": {"labels": _node_labels(spec, size)},
-                "spec": {
-                    "nodeClassRef": {
-                        "group": settings.node_class_group,
-                        "kind": settings.node_class_kind,
-                        "name": settings.node_class_of(spec.group.image_family),
-                    },
-                    "requirements": [
-                        {"key": key, "operator": "In", "values": [value]}
-                        for key, value in _given(spec, size).items()
-                    ],
-                    "taints": [{"key": GPU_TAINT_KEY, "value": GPU_TAINT_VALUE, "effect": GPU_TAINT_EFFECT}],
-                    # Expiry drains a node whatever runs on it; no budget stops that.
-                    "expireAfter": "Never",
-                },
-            },
+            "template": _node_template(spec, size, settings),
             "disruption": {
                 "consolidationPolicy": "WhenEmpty",
                 "consolidateAfter": f"{max(0, round(idle_seconds))}s",
@@ -166,6 +150,26 @@ def _read_pool(body: Manifest, claims: list[Manifest], events: list[Manifest], n
         version=f"{metadata.get('generation', 0)}"
         + (f"@{complaint.when.isoformat()}" if complaint is not None else ""),
     )
+
+
+def _node_template(spec: PoolSpec, size: Sku | None, settings: KarpenterSettings) -> Manifest:
+    """What each of the pool's nodes is like."""
+    return {
+        "metadata": {"labels": _node_labels(spec, size)},
+        "spec": {
+            "nodeClassRef": {
+                "group": settings.node_class_group,
+                "kind": settings.node_class_kind,
+                "name": settings.node_class_of(spec.group.image_family),
+            },
+            "requirements": [
+                {"key": key, "operator": "In", "values": [value]} for key, value in _given(spec, size).items()
+            ],
+            "taints": [{"key": GPU_TAINT_KEY, "value": GPU_TAINT_VALUE, "effect": GPU_TAINT_EFFECT}],
+            # Expiry drains a node whatever runs on it; no budget stops that.
+            "expireAfter": "Never",
+        },
+    }
 
 
 def _node_labels(spec: PoolSpec, size: Sku | None) -> dict[str, str]:
