@@ -85,17 +85,13 @@ def cut(sku: Sku, text: str, cutter: Cutter = Cutter.ANYONE) -> Sku:
     if sku.as_found:
         return _found(sku, text)
     if not _can_be_cut(sku):
-        raise InputError(f"resource.partition: {sku.name} ({sku.hardware}) cannot be cut by MIG")
-    eighths = profile.eighths(sku)
+        raise InputError("its GPUs cannot be cut by MIG")
+    eighths, made = profile.eighths(sku), list(map(str, profiles_of(sku)))
     if eighths is None:
-        have = ", ".join(map(str, profiles_of(sku)))
-        raise InputError(
-            f"resource.partition.profile {text}: {sku.gpu} of {sku.hardware} has no such slice; it has {have}"
-        )
-    made = list(map(str, profiles_of(sku)))
+        raise InputError(f"its GPUs have no slices of {text}; they have {', '.join(made)}")
     if cutter is Cutter.AKS and (sku.compute_capability not in _AKS_CAPABILITIES or text not in made):
-        ways = f"it cuts this GPU into {', '.join(made)}" if _aks_cuts(sku) else "it cuts A100, H100 and H200"
-        raise InputError(f"resource.partition.profile {text}: AKS cannot cut so; {ways}")
+        ways = f"it makes {', '.join(made)} of them" if _aks_cuts(sku) else "it cuts A100, H100 and H200"
+        raise InputError(f"AKS cannot cut its GPUs into {text}; {ways}")
     slices = 1 if profile.media else min(PARTS // profile.parts, 8 // eighths)
     memory = min(profile.gib * _GIB, eighths * sku.bytes_per_gpu // 8)
     return replace(sku, gpus=sku.gpus * slices, share=text, bytes_per_gpu=memory)
@@ -155,8 +151,8 @@ def _found(sku: Sku, text: str) -> Sku:
         return sku
     how = f"are cut into {sku.share}" if is_profile(sku.share) else "are not cut, or no label says so"
     raise InputError(
-        f"resource.partition.profile {text}: its nodes' GPUs ({sku.hardware}) {how}; cut them (with NVIDIA's GPU"
-        f" operator: kubectl label node NAME nvidia.com/mig.config=all-{text}; GPU feature discovery gives the labels)"
+        f"its GPUs {how}; cut them into {text} (with NVIDIA's GPU operator: kubectl label node NAME"
+        f" nvidia.com/mig.config=all-{text}; GPU feature discovery gives the labels)"
     )
 
 

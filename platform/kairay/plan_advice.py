@@ -165,7 +165,7 @@ def choice_warnings(
     if cheapest is not None:
         yield from _cheaper(chosen, cheapest)
     if chosen.gpus < (owned := chosen.nodes * sku.gpus):
-        yield f"{chosen.gpus} of the {owned} GPUs are used"
+        yield f"{chosen.gpus} of the {owned} {'slices' if is_profile(sku.share) else 'GPUs'} are used"
     if (
         demand.quota is not None
         and sku.kind is SkuKind.AZURE

@@ -128,7 +128,7 @@ def test_a_gpu_is_cut_into_as_many_slices_as_nvidia_says(
         assert aks_size(aks) == MigProfile.parse(profile).size
     else:
         with pytest.raises(
-            InputError, match=f"AKS cannot cut so; it cuts this GPU into {profiles_of(sku(size))[0]}"
+            InputError, match=rf"AKS cannot cut its GPUs into .*; it makes {profiles_of(sku(size))[0]}"
         ):
             cut(sku(size), profile, Cutter.AKS)
 
@@ -136,8 +136,8 @@ def test_a_gpu_is_cut_into_as_many_slices_as_nvidia_says(
 @pytest.mark.parametrize(
     ("size", "profile", "cutter", "says"),
     [
-        (A100, "1g.12gb", Cutter.ANYONE, "has no such slice; it has 1g.10gb, 2g.20gb, 3g.40gb, 4g.40gb, 7g.80gb"),
-        (A100, "5g.40gb", Cutter.ANYONE, "has no such slice"),
+        (A100, "1g.12gb", Cutter.ANYONE, "have no slices of 1g.12gb; they have 1g.10gb, 2g.20gb, 3g.40gb, 4g"),
+        (A100, "5g.40gb", Cutter.ANYONE, "have no slices of 5g.40gb"),
         (T4, "1g.10gb", Cutter.ANYONE, "cannot be cut by MIG"),
         ("Standard_NV12ads_A10_v5", "1g.10gb", Cutter.ANYONE, "cannot be cut by MIG"),
         (A100, "half", Cutter.ANYONE, "is not a MIG profile such as 1g.10gb"),
@@ -200,7 +200,7 @@ def test_a_profile_that_aks_cannot_make_names_those_that_it_can() -> None:
     )
     there = said(workspace(slices("1g.10gb"), size=H100), provider=Provider.AKS)
     assert there.reason == "CannotBePlanned"
-    assert "it has 1g.12gb, 2g.24gb, 3g.47gb, 4g.47gb, 7g.94gb" in there.message
+    assert "they have 1g.12gb, 2g.24gb, 3g.47gb, 4g.47gb, 7g.94gb" in there.message
 
 
 def test_karpenter_cuts_nothing_and_says_what_does() -> None:
