@@ -9,6 +9,7 @@ from typing import Any
 
 from kairay.controller.board import NodeBoard
 from kairay.controller.look import WATCHED
+from kairay.controller.models import ModelLookUp, Models
 from kairay.controller.observed import Observed
 from kairay.controller.reconcile import Reconciler, Tools
 from kairay.controller.settings import Settings
@@ -28,6 +29,7 @@ from kairay.kube.objects import (
     labels_of,
 )
 from kairay.objects.metadata import WORKSPACE_LABEL
+from kairay.presets import find_preset
 from kairay.ray.job_word import JobWord
 from kairay.skus import load_skus
 
@@ -70,7 +72,8 @@ class NoEvents:
 class Stage:
     """A cluster with one GPU node and a reconciler."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Models | None = None) -> None:
+        self.models = models or ModelLookUp(find_preset)
         self.cluster = FakeCluster(now=lambda: NOW)
         room = {"cpu": "24", "memory": "220Gi", "nvidia.com/gpu": "1"}
         ready = [{"type": "Ready", "status": "True"}]
@@ -85,7 +88,7 @@ class Stage:
         views = {kind: LiveView(self.cluster, kind) for kind in WATCHED}
         self.reconciler = Reconciler(Tools(
             cluster=self.cluster, views=views, ray=SilentRay(), events=NoEvents(), settings=Settings(),
-            skus=load_skus(), board=NodeBoard(lambda name: None), namespace="kairay-system", now=lambda: NOW,
+            skus=load_skus(), board=NodeBoard(lambda name: None), models=self.models, namespace="kairay-system", now=lambda: NOW,
         ))  # fmt: skip
 
     def passes(self, count: int = 1) -> float | None:
