@@ -196,9 +196,9 @@ def test_a_kept_error_holds_on_to_nothing_that_was_read() -> None:
 # -- who is asked ----------------------------------------------------------------------------------------------------
 
 
-def refusal(name: str, settings: ModelSettings = ModelSettings(endpoint="http://127.0.0.1:9")) -> str:
+def refusal(name: str, settings: ModelSettings | None = None) -> str:
     with pytest.raises(InputError) as caught:
-        look_up_model(name, settings, {})
+        look_up_model(name, settings or ModelSettings(endpoint="http://127.0.0.1:9"), {})
     return caught.value.message
 
 
@@ -336,6 +336,4 @@ def test_pods_ask_the_same_hub() -> None:
 
 
 def test_the_two_times_are_what_the_documents_say() -> None:
-    assert (FACTS_LAST, REFUSAL_LASTS) == (timedelta(days=1), timedelta(minutes=1))
-
-
+    assert (timedelta(days=1), timedelta(minutes=1)) == (FACTS_LAST, REFUSAL_LASTS)

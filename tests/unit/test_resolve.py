@@ -243,7 +243,9 @@ def test_what_the_hub_refuses_or_lacks_is_said_in_a_sentence(
 
 
 @pytest.mark.parametrize("answer", [500, b"not json"])
-def test_a_hub_that_is_unwell_may_be_asked_again(hub: AnsweringServer, tmp_path: Path, answer: object) -> None:
+def test_a_hub_that_is_unwell_may_be_asked_again(
+    hub: AnsweringServer, tmp_path: Path, answer: object
+) -> None:
     hub.answers["/api/models/org/model?blobs=true"] = answer
     with pytest.raises(TransientError, match="the hub cannot be reached for org/model"):
         read_hub("org/model", hub.environment(tmp_path))

@@ -31,8 +31,8 @@ from kairay.kube.objects import (
 from kairay.objects.metadata import KAIRAY, MANAGED_BY
 from kairay.objects.service import HTTP_PORT, RENDEZVOUS_PORT
 from kairay.plan import PlanTarget, make_plan
-from kairay.registry.resolve import resolve_preset
 from kairay.ray.pods import SERVE_PORT
+from kairay.registry.resolve import resolve_preset
 from kairay.skus import Sku
 from kairay.workspace import Workspace, parse_workspace
 

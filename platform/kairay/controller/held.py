@@ -10,7 +10,7 @@ from kairay.errors import TransientError
 
 
 def hold(seen: Observed, error: TransientError, world: World) -> Decision:
-    """The status of a Workspace that nobody can judge now. Once it has been planned, what was found then still holds."""
+    """The status of a Workspace that nobody can judge now; once it has been planned, what was found then holds."""
     message = f"{error.message}; Kairay tries again by itself"
     if "plan" in seen.status:
         return Decision(

@@ -34,7 +34,7 @@ _AT_A_TIME = 4
 _MOST_KEPT = 1000
 _REMEDIES = Remedies(
     token="give the controller a token that may read it (docs/cluster-guide.md: secret kairay-hub)",  # noqa: S106
-    unreachable="it is asked again",
+    unreachable="check that the controller can reach it (Helm: models.endpoint)",
 )
 _FOLDERS = ("/", ".", "~", LAYOUT_PREFIX)
 _TIMEOUT = (10.0, 30.0)
