@@ -144,17 +144,17 @@ def _state_elements(config: Config) -> int | None:
         values, keys, value_width, key_width, kernel = (_whole(name, config[name]) or 0 for name in _DELTA)
         inputs = 2 * keys * key_width + values * value_width
         return values * value_width * key_width + inputs * (kernel - 1)
-    heads, width, state, groups, kernel = (
+    heads, width, state, groups, taps = (
         next((_whole(name, config[name]) for name in names if name in config), None)
         for names in (
             ("mamba_num_heads", "mamba_n_heads"), ("mamba_head_dim", "mamba_d_head"),
             ("ssm_state_size", "mamba_d_state"), ("n_groups", "mamba_n_groups"), ("conv_kernel", "mamba_d_conv"),
         )
     )  # fmt: skip
-    if not (heads and width and state and groups and kernel):
+    if not (heads and width and state and groups and taps):
         return None
     inner = heads * width
-    return inner * state + (inner + 2 * groups * state) * (kernel - 1)
+    return inner * state + (inner + 2 * groups * state) * (taps - 1)
 
 
 def _whole(name: str, value: object) -> int | None:
