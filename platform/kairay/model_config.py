@@ -166,7 +166,10 @@ def _head_width(text: Config, width: int, heads: int) -> int:
     rope, plain = _count(text, ("qk_rope_head_dim",)), _count(text, ("qk_nope_head_dim",))
     if text.get("kv_lora_rank") and rope and plain:
         return rope + plain
-    return _count(text, _HEAD_WIDTH) or width // heads
+    found = _count(text, _HEAD_WIDTH) or width // heads
+    if not found:
+        raise ValueError(f"{heads} heads are more than a width of {width} has")
+    return found
 
 
 def _tied(config: Config, text: Config) -> bool:

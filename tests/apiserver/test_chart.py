@@ -154,6 +154,14 @@ def test_the_pod_is_the_operators_to_place() -> None:
     assert annotations == {"azure.workload.identity/client-id": "1"}
 
 
+def test_the_controllers_own_logins_are_in_secrets_that_may_be_named() -> None:
+    found = named(drawn("--set", "models.hubTokenSecret=hub", "--set", "models.registrySecret=acr"))
+    pod = found["Deployment", NAME]["spec"]["template"]["spec"]
+    tokens = [each["valueFrom"] for each in pod["containers"][0]["env"] if each["name"] == "HF_TOKEN"]
+    assert tokens == [{"secretKeyRef": {"name": "hub", "key": "HF_TOKEN", "optional": True}}]
+    assert pod["volumes"] == [{"name": "registry", "secret": {"secretName": "acr", "optional": True}}]
+
+
 def test_another_namespace_is_meant_everywhere() -> None:
     found = drawn(namespace="ml")
     text = yaml.safe_dump_all(each for each in found if each["kind"] != "CustomResourceDefinition")
@@ -192,6 +200,8 @@ def test_one_namespace_to_watch_gives_roles_and_only_nodes_and_kaitos_webhook_cl
         ("watchNamespaces={one,two}", "watchNamespaces"),
         ("nodes.provider=gke", "provider"),
         ("nodes.provider=aks", "subscription"),
+        ("models.endpoint=hub.example", "endpoint"),
+        ("models.registries={https://mine.azurecr.io}", "registries"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(wrong: str, told: str) -> None:
