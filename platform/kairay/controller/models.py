@@ -81,7 +81,8 @@ class ModelLookUp:
         done, _ = await asyncio.wait({task}, timeout=self._patience)
         if done:
             return task.result()
-        return before or _Word(until=now, error=TransientError(f"{name} is being looked up", retry_after=1.0))
+        looking = TransientError(f"{name} is being looked up", retry_after=1.0, reason="LookingUp")
+        return before or _Word(until=now, error=looking)
 
     async def _learn(self, name: str, now: datetime, before: _Word | None) -> _Word:
         loop = asyncio.get_running_loop()
