@@ -25,6 +25,10 @@ _CONTEXT: Final = ("max_position_embeddings", "n_positions", "n_ctx", "seq_lengt
 _EXPERTS: Final = ("n_routed_experts", "num_local_experts", "num_experts")
 _CHOSEN: Final = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts")
 _SHARED: Final = ("n_shared_experts", "num_shared_experts")
+_MOST: Final = 10**9
+"""Of any count. Larger ones are a mistake or mean harm: some are counted up to, some multiplied."""
+_MOST_LAYERS: Final = 10_000
+_LONGEST_NAME: Final = 200
 _NO_LICENCE: Final = "unknown"
 _DTYPES: Final = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 _METHODS: Final[Mapping[tuple[Any, Any], Quantisation]] = {
@@ -57,7 +61,7 @@ def read_facts(config: Config, published: Published) -> ModelFacts:
     """The facts; InputError names a key that is missing, is not what it should be, or contradicts another."""
     try:
         return _facts(config, _language_model(config), published)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         fault = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"the config.json of {published.id} makes no sense: {fault}") from error
 
@@ -77,11 +81,13 @@ def unknown_facts(config: Config, model: ModelFacts) -> tuple[str, ...]:
 
 def _facts(config: Config, text: Config, published: Published) -> ModelFacts:
     layers = _layers(text)
+    if layers > _MOST_LAYERS:
+        raise InputError(f"config.json: {layers} layers are more than any model has")
     experts = _experts(text)
     counted = read_layers(text, layers, has_experts=experts is not None)
     dense, inner = _inner_widths(text, experts, mixed=counted.moe is not None)
     heads, width = _required(text, _HEADS), _required(text, _WIDTH)
-    licence = published.license or _NO_LICENCE
+    licence = (published.license or _NO_LICENCE)[:_LONGEST_NAME]
     return ModelFacts(
         id=published.id,
         revision=published.revision,
@@ -160,7 +166,10 @@ def _head_width(text: Config, width: int, heads: int) -> int:
     rope, plain = _count(text, ("qk_rope_head_dim",)), _count(text, ("qk_nope_head_dim",))
     if text.get("kv_lora_rank") and rope and plain:
         return rope + plain
-    return _count(text, _HEAD_WIDTH) or width // heads
+    found = _count(text, _HEAD_WIDTH) or width // heads
+    if not found:
+        raise ValueError(f"{heads} heads are more than a width of {width} has")
+    return found
 
 
 def _tied(config: Config, text: Config) -> bool:
@@ -175,7 +184,7 @@ def _architecture(config: Config, text: Config) -> str:
         raise InputError(
             "config.json: architectures is missing; take the config.json that came with the model"
         )
-    return names[0]
+    return names[0][:_LONGEST_NAME]
 
 
 def _dtype(config: Config, text: Config, formats: Mapping[str, int]) -> str:
@@ -185,7 +194,7 @@ def _dtype(config: Config, text: Config, formats: Mapping[str, int]) -> str:
             continue
         if (name := str(written).removeprefix("torch.")) not in _DTYPES.values():
             raise InputError(
-                f"config.json: dtype is {written!r}; {', '.join(_DTYPES.values())} can be planned"
+                f"config.json: dtype is {repr(written)[:80]}; {', '.join(_DTYPES.values())} can be planned"
             )
         return name
     known = {name: size for name, size in formats.items() if name in _DTYPES}
@@ -223,7 +232,7 @@ def _count(text: Config, names: tuple[str, ...]) -> int | None:
     for name in names:
         if (value := text.get(name)) in (None, 0):
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise InputError(f"config.json: {name} is {value!r}; a whole number is expected")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST:
+            raise InputError(f"config.json: {name} is {repr(value)[:80]}; a whole number is expected")
         return value
     return None

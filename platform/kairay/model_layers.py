@@ -50,11 +50,22 @@ _FULL_EVERY: Final = {
 _HYBRID_EVERY: Final = {"qwen3_next": 4, "qwen3_5_text": 4, "qwen3_5_moe_text": 4}
 """The same for families whose other layers keep a state instead of a cache."""
 
+_DELTA: Final = (
+    "linear_num_value_heads", "linear_num_key_heads", "linear_value_head_dim", "linear_key_head_dim",
+    "linear_conv_kernel_dim",
+)  # fmt: skip
+_MOST: Final = 10**9
+"""Of what is multiplied: a text times a number would be a long text."""
+
 
 def read_layers(config: Config, count: int, *, has_experts: bool) -> Layers:
     """Counts among the `count` layers of a language model's config."""
     kinds = _kinds(config, count)
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    window = (
+        _whole("sliding_window", config.get("sliding_window"))
+        if config.get("use_sliding_window", True)
+        else None
+    )
     if kinds is None and window:
         kinds = _windowed(config, count)
     caching = [kind for kind in _own_caches(config, kinds or [LayerKind.FULL] * count) if _attends(kind)]
@@ -129,19 +140,27 @@ def _state_elements(config: Config) -> int | None:
     Mamba-2: heads × width × state, and (heads × width + 2 × groups × state) × (kernel - 1). Gated delta net: value
     heads × value width × key width, and (2 × all keys + all values) × (kernel - 1).
     """
-    if values := config.get("linear_num_value_heads"):
-        keys, value_width = config["linear_num_key_heads"], config["linear_value_head_dim"]
-        key_width, kernel = config["linear_key_head_dim"], config["linear_conv_kernel_dim"]
+    if config.get("linear_num_value_heads"):
+        values, keys, value_width, key_width, kernel = (_whole(name, config[name]) or 0 for name in _DELTA)
         inputs = 2 * keys * key_width + values * value_width
-        return int(values * value_width * key_width + inputs * (kernel - 1))
-    heads, width, state, groups, kernel = (
-        next((config[name] for name in names if name in config), None)
+        return values * value_width * key_width + inputs * (kernel - 1)
+    heads, width, state, groups, taps = (
+        next((_whole(name, config[name]) for name in names if name in config), None)
         for names in (
             ("mamba_num_heads", "mamba_n_heads"), ("mamba_head_dim", "mamba_d_head"),
             ("ssm_state_size", "mamba_d_state"), ("n_groups", "mamba_n_groups"), ("conv_kernel", "mamba_d_conv"),
         )
     )  # fmt: skip
-    if not (heads and width and state and groups and kernel):
+    if not (heads and width and state and groups and taps):
         return None
     inner = heads * width
-    return int(inner * state + (inner + 2 * groups * state) * (kernel - 1))
+    return inner * state + (inner + 2 * groups * state) * (taps - 1)
+
+
+def _whole(name: str, value: object) -> int | None:
+    """None for null; ValueError for what is no number to reckon with."""
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
+        raise ValueError(f"{name} is {repr(value)[:80]}; a whole number is expected")
+    return value

@@ -115,7 +115,7 @@ def active_parameters(model: ModelFacts) -> int:
     """Parameters that one token goes through: all, less the experts that are not chosen for it."""
     total = memory.parameter_count(model)
     if model.experts is None or model.experts_per_token is None or model.moe_intermediate_size is None:
-        return total
+        return max(1, total)
     expert = 3 * model.hidden_size * model.moe_intermediate_size
     idle = (model.experts - model.experts_per_token) * expert * (model.moe_layers or model.layers)
-    return max(total - idle, total // model.experts)
+    return max(1, total - idle, total // model.experts)

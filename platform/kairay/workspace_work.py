@@ -59,7 +59,7 @@ class PresetOptions(Written):
 
 
 class PresetRef(Written):
-    """A model of the catalogue, by name, alias or hub id."""
+    """A model of the catalogue, by name, alias or hub id, or any other that can be looked up."""
 
     name: str = Field(
         description="a model, such as name: phi-3-mini-128k-instruct; `kairay presets` lists them"

@@ -21,6 +21,7 @@ from kairay.controller.keeper import NodeTools
 from kairay.controller.log import Log
 from kairay.controller.look import WATCHED
 from kairay.controller.metrics import Metrics
+from kairay.controller.models import ModelLookUp
 from kairay.controller.reconcile import Reconciler, Tools
 from kairay.controller.settings import NodeSettings, Provider, Settings
 from kairay.controller.triggers import TRIMS
@@ -32,6 +33,7 @@ from kairay.nodes.actions import ScalingSettings
 from kairay.nodes.aks import AksProvider
 from kairay.nodes.interface import GROUP_LABEL
 from kairay.objects.metadata import WORKSPACE_LABEL
+from kairay.presets import find_preset
 from kairay.skus import load_skus
 from node_parts import Keeper, KilledError, Listed, SilentRay
 from simulator import Simulator
@@ -96,7 +98,8 @@ class Stage:
         events = Events(self.client, self.now, self._lost)
         self._reconciler = Reconciler(Tools(
             cluster=self.client, views=self._views, ray=SilentRay(), events=events, skus=skus, board=board,
-            settings=Settings(nodes=NodeSettings(provider=Provider.AKS)), namespace=self.namespace, now=self.now,
+            models=ModelLookUp(find_preset), settings=Settings(nodes=NodeSettings(provider=Provider.AKS)),
+            namespace=self.namespace, now=self.now,
         ))  # fmt: skip
         self._keeper = Keeper(NodeTools(
             provider=self._provider, provider_name="Azure", cluster=self.client, views=self._views, board=board,

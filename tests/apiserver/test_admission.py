@@ -162,11 +162,15 @@ def test_a_method_may_be_written_in_another_case(server: BareApiServer) -> None:
 
 def test_a_refused_preset_comes_with_its_neighbours(server: BareApiServer) -> None:
     near = refusal(server, inference(put("inference.preset.name", "mistral-8b"))).partition("near it: ")[2]
-    assert {"mistral-7b", "mistral-7b-instruct"} < set(near.partition(";")[0].split(", "))
+    names = near.partition(";")[0].split(", ")
+    assert {"mistral-7b", "mistral-7b-instruct"} < set(names)
+    assert names == sorted(names)
     assert "phi" not in near
     everything = refusal(server, inference(put("inference.preset.name", "zzz")))
     assert "there are: " in everything
+    assert "phi…, qwen…" in everything
     assert "falcon" not in everything
+    assert len(everything) < 600, everything
 
 
 def test_a_deprecated_preset_is_refused_with_what_has_taken_its_place(server: BareApiServer) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bare import BareApiServer, NotBuiltError, bare_api_server, eventually
-from kairay.controller.settings import NodeSettings, Provider, Settings, read_settings
+from kairay.controller.settings import ModelSettings, NodeSettings, Provider, Settings, read_settings
 from kairay.kube.objects import RAY_SERVICE
 from kairay.nodes.aks_settings import AksSettings, read_aks_settings
 from kairay.nodes.groups import Sharing
@@ -91,6 +91,8 @@ def test_every_value_reaches_the_controller() -> None:
         "--set", "ray.storageClass=fast", "--set", "ray.advertisedGpus=1", "--set", "tuning.attempts=1",
         "--set", "tuning.serveByDefault=false", "--set", "inference.idleSeconds=1200",
         "--set", "insecureRegistries={a:5000,b:5000}", "--set", "watchNamespaces={team}",
+        "--set", "models.hub=false", "--set", "models.endpoint=https://hub.example",
+        "--set", "models.registries={mine.azurecr.io,b:5000}",
         "--set", "nodes.idleSeconds=30,nodes.sharing=cluster", *AKS,
         "--set", "aks.location=l,aks.subnet=/subscriptions/s/x,aks.endpoint=https://arm.example",
     )  # fmt: skip
@@ -102,6 +104,9 @@ def test_every_value_reaches_the_controller() -> None:
         worker_idle_seconds=5, run_storage=0, storage_class="fast", advertised_gpus=1, attempts=1,
         serve_by_default=False, idle_seconds=1200, insecure_registries="a:5000,b:5000", namespaces=("team",),
         nodes=NodeSettings(provider=Provider.AKS, idle_seconds=30, sharing=Sharing.CLUSTER),
+        models=ModelSettings(
+            hub=False, endpoint="https://hub.example", registries=frozenset({"mine.azurecr.io", "b:5000"})
+        ),
     )  # fmt: skip
 
     assert read_aks_settings(settings(found)) == AksSettings(
@@ -149,6 +154,14 @@ def test_the_pod_is_the_operators_to_place() -> None:
     assert annotations == {"azure.workload.identity/client-id": "1"}
 
 
+def test_the_controllers_own_logins_are_in_secrets_that_may_be_named() -> None:
+    found = named(drawn("--set", "models.hubTokenSecret=hub", "--set", "models.registrySecret=acr"))
+    pod = found["Deployment", NAME]["spec"]["template"]["spec"]
+    tokens = [each["valueFrom"] for each in pod["containers"][0]["env"] if each["name"] == "HF_TOKEN"]
+    assert tokens == [{"secretKeyRef": {"name": "hub", "key": "HF_TOKEN", "optional": True}}]
+    assert pod["volumes"] == [{"name": "registry", "secret": {"secretName": "acr", "optional": True}}]
+
+
 def test_another_namespace_is_meant_everywhere() -> None:
     found = drawn(namespace="ml")
     text = yaml.safe_dump_all(each for each in found if each["kind"] != "CustomResourceDefinition")
@@ -187,6 +200,8 @@ def test_one_namespace_to_watch_gives_roles_and_only_nodes_and_kaitos_webhook_cl
         ("watchNamespaces={one,two}", "watchNamespaces"),
         ("nodes.provider=gke", "provider"),
         ("nodes.provider=aks", "subscription"),
+        ("models.endpoint=hub.example", "endpoint"),
+        ("models.registries={https://mine.azurecr.io}", "registries"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(wrong: str, told: str) -> None:

@@ -15,7 +15,7 @@ from kairay.crd.install import COPIED, copy_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "kuberay" / "chart"
-CLOSED = ("ray", "nodes", "aks", "karpenter", "tuning", "inference", "serviceAccount")
+CLOSED = ("ray", "models", "nodes", "aks", "karpenter", "tuning", "inference", "serviceAccount")
 
 
 @pytest.mark.parametrize(("copy", "source"), COPIED.items())

@@ -17,6 +17,7 @@ from kairay.kube.objects import Manifest, key_of
 from kairay.nodes.actions import NodeWord
 from kairay.nodes.existing import NodeView
 from kairay.nodes.interface import GROUP_LABEL, RefusalKind
+from kairay.presets import find_preset
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import TuningProgress
 from kairay.skus import load_skus
@@ -61,11 +62,20 @@ def node(**changes: Any) -> NodeView:
 def step(manifest: Manifest, *live: Manifest, world: World = WORLD, **seen: Any) -> Decision:
     """One pass; the nodes are there unless said otherwise."""
     found = {key_of(each): each for each in live}
-    observed = Observed(workspace=manifest, live=found, **{"nodes": (node(),), **seen})
+    observed = Observed(workspace=manifest, live=found, **{"nodes": (node(),), **model_of(manifest), **seen})
     try:
         return decide(parse_workspace(manifest), observed, world)
     except InputError as error:
         return refuse(observed, error, world)
+
+
+def model_of(manifest: Manifest) -> dict[str, Any]:
+    """What a look at the catalogue gives."""
+    work = manifest.get("inference") or manifest["tuning"]
+    try:
+        return {"preset": find_preset(work["preset"]["name"])} if "preset" in work else {}
+    except InputError as error:
+        return {"model_problem": error}
 
 
 def after(manifest: Manifest, decision: Decision) -> Manifest:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from answering import answering_server, listing
 from doctor_scenes import (
     NOW,
     account,
@@ -324,16 +325,35 @@ def test_a_workspace_is_checked_as_the_controller_would(
     assert says in out
 
 
-def test_a_model_that_the_controller_has_no_preset_for_is_not_looked_up_elsewhere(
-    capsys: pytest.CaptureFixture[str], on: Any, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    ("hub", "model", "says"),
+    [
+        ("true", "org/model", "add a node with 1 × Tesla T4"),
+        ("true", "org/gone", "the hub knows no such model"),
+        ("false", "org/model", "models are not looked up on the hub here"),
+        ("true", "/models/mine", "is a folder"),
+    ],
+)
+def test_a_model_that_the_catalogue_lacks_is_looked_up_as_the_controller_would(
+    capsys: pytest.CaptureFixture[str], on: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    hub: str, model: str, says: str,
+) -> None:  # fmt: skip
     written = (ROOT / "examples" / "quickstart" / "workspace.yaml").read_text()
     file = tmp_path / "workspace.yaml"
-    file.write_text(written.replace("smollm2-135m-instruct", "somebody/model"))
-    on(*whole_but())
-    code, out, _ = doctor(capsys, "-w", str(file))
-    assert code == 4
-    assert "there is no preset 'somebody/model'" in out
+    file.write_text(written.replace("smollm2-135m-instruct", model))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with answering_server() as server:
+        server.publish("org/model", SMALL, listing())
+        on(*whole_but(config_map("kairay-controller", KAIRAY_MODEL_HUB=hub, HF_ENDPOINT=server.url)))
+        ended, out, _ = doctor(capsys, "-w", str(file))
+    assert ended == 4, out
+    assert says in out
+
+
+SMALL = {
+    "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "num_hidden_layers": 2, "hidden_size": 64,
+    "num_attention_heads": 4, "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 4096,
+}  # fmt: skip
 
 
 def test_a_setting_that_the_controller_cannot_read_is_a_finding(

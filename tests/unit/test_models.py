@@ -10,16 +10,19 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from gguf import GGUFWriter
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from kairay.errors import HostError, InputError, KairayError, TransientError
-from kairay.presets import ModelSource, Preset, SourceKind, find_preset
+from kairay.presets import FileFormat, ModelSource, Preset, SourceKind, find_preset
 from kairay.registry import artifact
 from kairay.registry.gguf import convert_gguf
 from kairay.registry.model_cache import cached_model, model_cache_dir
@@ -281,6 +284,58 @@ def test_a_download_that_broke_off_is_not_taken_for_a_model(
     assert told == ["downloading org/model from the hub"]
     write_safetensors(snapshot / "model.safetensors")
     assert resolve_model(preset, override=None, cache=tmp_path, report=silent) == snapshot
+
+
+GPT_OSS = (
+    ".gitattributes", "LICENSE", "README.md", "USAGE_POLICY", "chat_template.jinja", "config.json",
+    "generation_config.json", "metal/model.bin", "model-00000-of-00002.safetensors",
+    "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json",
+    "original/config.json", "original/dtypes.json", "original/model.safetensors", "special_tokens_map.json",
+    "tokenizer.json", "tokenizer_config.json",
+)  # fmt: skip
+"""What openai/gpt-oss-20b has on the hub."""
+MISTRAL = (
+    "README.md", "config.json", "consolidated.safetensors", "generation_config.json",
+    "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors",
+    "model.safetensors.index.json", "params.json", "tokenizer.json", "tokenizer.model", "tokenizer.model.v3",
+    "tokenizer_config.json",
+)  # fmt: skip
+"""What mistralai/Mistral-7B-Instruct-v0.3 has."""
+
+
+@pytest.mark.parametrize(
+    ("listed", "file_format", "left"),
+    [
+        (GPT_OSS, FileFormat.TRANSFORMERS, [
+            ".gitattributes", "LICENSE", "README.md", "USAGE_POLICY", "metal/model.bin", "original/config.json",
+            "original/dtypes.json", "original/model.safetensors",
+        ]),
+        (MISTRAL, FileFormat.TRANSFORMERS, ["README.md", "consolidated.safetensors", "tokenizer.model.v3"]),
+        (MISTRAL, FileFormat.MISTRAL, ["README.md", "tokenizer.model.v3"]),
+        (("additional_chat_templates/rag.jinja", "vae/model.safetensors"), FileFormat.TRANSFORMERS, [
+            "vae/model.safetensors",
+        ]),
+    ],
+)  # fmt: skip
+def test_weights_that_lie_on_the_hub_twice_are_downloaded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: tuple[str, ...], file_format: FileFormat,
+    left: list[str],
+) -> None:  # fmt: skip
+    asked: dict[str, Any] = {}
+
+    def download(model_id: str, **options: Any) -> str:
+        if options.pop("local_files_only", False):
+            raise LocalEntryNotFoundError("nothing yet")
+        asked.update(options)
+        return str(model_folder(tmp_path / "snapshot"))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    preset = preset_from(ModelSource(kind=SourceKind.HUB, name="org/model"))
+    preset = replace(preset, model=replace(preset.model, file_format=file_format))
+    resolve_model(preset, override=None, cache=tmp_path, report=silent)
+    patterns = {name: asked[name] for name in ("allow_patterns", "ignore_patterns")}
+    taken = list(filter_repo_objects(listed, **patterns))
+    assert [name for name in listed if name not in taken] == left
 
 
 def test_the_next_source_is_tried_and_every_failure_is_told(

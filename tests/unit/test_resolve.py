@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from answering import COMMIT, AnsweringServer, answering_server, listing
 from kairay.cli.main import main
 from kairay.errors import InputError, TransientError
 from kairay.presets import SourceKind, TuningMethod, find_preset, parse_preset, render_preset
@@ -28,7 +27,6 @@ CONFIG = {
     "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 2048,
 }  # fmt: skip
 CARD = "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n\nlicense: other\n"
-COMMIT = "c" * 40
 
 
 def write_weights(path: Path, tensors: Mapping[str, tuple[str, int]]) -> None:
@@ -201,7 +199,7 @@ def test_offline_a_hub_id_that_is_not_cached_fails_with_a_sentence(tmp_path: Pat
         read_hub("org/model", closed)
 
 
-def test_the_hub_is_asked_for_the_listing_and_the_config_alone(hub: FakeHub, tmp_path: Path) -> None:
+def test_the_hub_is_asked_for_the_listing_and_the_config_alone(hub: AnsweringServer, tmp_path: Path) -> None:
     hub.answers["/api/models/org/model?blobs=true"] = listing()
     hub.answers[f"/org/model/resolve/{COMMIT}/config.json"] = CONFIG
     preset = preset_of(read_hub("org/model", hub.environment(tmp_path, HF_TOKEN="secret")))
@@ -219,7 +217,7 @@ def test_the_hub_is_asked_for_the_listing_and_the_config_alone(hub: FakeHub, tmp
     ],
 )
 def test_weights_that_lie_there_twice_are_counted_once(
-    hub: FakeHub, tmp_path: Path, files: dict[str, int], size: int
+    hub: AnsweringServer, tmp_path: Path, files: dict[str, int], size: int
 ) -> None:
     hub.answers["/api/models/org/model?blobs=true"] = listing(files)
     hub.answers[f"/org/model/resolve/{COMMIT}/config.json"] = CONFIG
@@ -237,7 +235,7 @@ def test_weights_that_lie_there_twice_are_counted_once(
     ],
 )
 def test_what_the_hub_refuses_or_lacks_is_said_in_a_sentence(
-    hub: FakeHub, tmp_path: Path, answer: object, said: str
+    hub: AnsweringServer, tmp_path: Path, answer: object, said: str
 ) -> None:
     hub.answers["/api/models/org/model?blobs=true"] = answer
     with pytest.raises(InputError, match=said):
@@ -245,7 +243,9 @@ def test_what_the_hub_refuses_or_lacks_is_said_in_a_sentence(
 
 
 @pytest.mark.parametrize("answer", [500, b"not json"])
-def test_a_hub_that_is_unwell_may_be_asked_again(hub: FakeHub, tmp_path: Path, answer: object) -> None:
+def test_a_hub_that_is_unwell_may_be_asked_again(
+    hub: AnsweringServer, tmp_path: Path, answer: object
+) -> None:
     hub.answers["/api/models/org/model?blobs=true"] = answer
     with pytest.raises(TransientError, match="the hub cannot be reached for org/model"):
         read_hub("org/model", hub.environment(tmp_path))
@@ -328,50 +328,7 @@ def run(*arguments: str) -> int:
     return caught.value.code
 
 
-def listing(files: Mapping[str, int] | None = None) -> dict[str, Any]:
-    files = files or {"model.safetensors": 3000, "config.json": 700}
-    return {
-        "id": "org/model",
-        "sha": COMMIT,
-        "gated": "manual",
-        "cardData": {"license": "mit"},
-        "siblings": [{"rfilename": name, "size": size} for name, size in files.items()],
-    }
-
-
-class FakeHub:
-    """A hub on loopback: a status, bytes or JSON by path; 404 for what it was not told."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.answers: dict[str, object] = {}
-        self.tokens: list[str | None] = []
-
-    def environment(self, home: Path, **more: str) -> dict[str, str]:
-        return {"HF_HOME": str(home), "HF_ENDPOINT": self.url, **more}
-
-
 @pytest.fixture
-def hub() -> Iterator[FakeHub]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            fake.tokens.append(self.headers.get("Authorization"))
-            answer = fake.answers.get(self.path, 404)
-            self.send_response(answer if isinstance(answer, int) else 200)
-            self.end_headers()
-            if isinstance(answer, bytes):
-                self.wfile.write(answer)
-            elif not isinstance(answer, int):
-                self.wfile.write(json.dumps(answer).encode())
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    fake = FakeHub(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield fake
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def hub() -> Iterator[AnsweringServer]:
+    with answering_server() as server:
+        yield server

@@ -14,6 +14,9 @@
   "KAIRAY_ATTEMPTS" .Values.tuning.attempts
   "KAIRAY_IDLE_SECONDS" .Values.inference.idleSeconds
   "KAIRAY_NAMESPACES" (join "," .Values.watchNamespaces)
+  "KAIRAY_MODEL_HUB" .Values.models.hub
+  "KAIRAY_MODEL_REGISTRIES" (join "," .Values.models.registries)
+  "HF_ENDPOINT" .Values.models.endpoint
   "KAIRAY_NODES_PROVIDER" .Values.nodes.provider
   "KAIRAY_NODES_IDLE_SECONDS" .Values.nodes.idleSeconds
   "KAIRAY_NODES_EMPTY_POOL_SECONDS" .Values.nodes.emptyPoolSeconds

@@ -117,8 +117,8 @@ def draw_need(workspace: Workspace, seen: Observed, settings: Settings, today: d
     from kairay.cluster.findings import Unseen
     from kairay.cluster.observed import Need
     from kairay.controller.blueprint import draw_blueprint, resource_condition
+    from kairay.controller.models import look_up_model
     from kairay.nodes.existing import matching, view_node
-    from kairay.presets import find_preset
     from kairay.skus import load_skus
 
     name = workspace.metadata.name
@@ -129,7 +129,7 @@ def draw_need(workspace: Workspace, seen: Observed, settings: Settings, today: d
         said = ", ".join(found) or "no ready node"
         return Need(workspace=name, ready=bool(found), sentence=f"{said} with the Workspace's labels")
     try:
-        preset = find_preset(work.preset.name)
+        preset = look_up_model(work.preset.name, settings.models, os.environ)
         blueprint = draw_blueprint(
             workspace, preset, nodes=nodes, skus=load_skus(), settings=settings, today=today
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
-from kairay.errors import InputError
+from kairay.errors import InputError, TransientError
 from kairay.kube.errors import AbsentError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import (
@@ -31,8 +31,8 @@ from kairay.kube.objects import (
 from kairay.objects.metadata import KAIRAY, MANAGED_BY
 from kairay.objects.service import HTTP_PORT, RENDEZVOUS_PORT
 from kairay.plan import PlanTarget, make_plan
-from kairay.presets import find_preset
 from kairay.ray.pods import SERVE_PORT
+from kairay.registry.resolve import resolve_preset
 from kairay.skus import Sku
 from kairay.workspace import Workspace, parse_workspace
 
@@ -158,6 +158,17 @@ def _before(manifest: Manifest) -> Iterator[str]:
         )
 
 
+def _planned(workspace: Workspace, name: str, skus: Mapping[str, Sku], today: date) -> Iterator[str]:
+    try:
+        preset = resolve_preset(name)
+    except TransientError as error:
+        yield error.message
+        return
+    plan = make_plan(workspace, preset, skus=skus, machine=None, target=PlanTarget.CLUSTER, now=today)
+    yield from plan.problems
+    yield from plan.warnings
+
+
 def _changes(
     workspace: Workspace, left: tuple[Leftover, ...], skus: Mapping[str, Sku], today: date
 ) -> Iterator[str]:
@@ -165,10 +176,7 @@ def _changes(
     spec = workspace.inference or workspace.tuning
     assert spec is not None
     if spec.preset is not None:
-        preset = find_preset(spec.preset.name)
-        plan = make_plan(workspace, preset, skus=skus, machine=None, target=PlanTarget.CLUSTER, now=today)
-        yield from plan.problems
-        yield from plan.warnings
+        yield from _planned(workspace, spec.preset.name, skus, today)
         if any(each.key.kind == SERVICE for each in left):
             gone = " and ".join(map(str, _KAITO_OTHERS))
             yield (

@@ -25,6 +25,7 @@ from kairay.controller.leader import Elector
 from kairay.controller.log import Log
 from kairay.controller.look import WATCHED
 from kairay.controller.metrics import Metrics
+from kairay.controller.models import ModelLookUp, look_up_model
 from kairay.controller.providers import Provided, open_provider
 from kairay.controller.queue import WorkQueue
 from kairay.controller.ray_api import RayHttp
@@ -130,9 +131,10 @@ class Controller:
         self._beat: float | None = None
         board = NodeBoard(self._queue.add)
         events = Events(cluster, _now, lambda error: log.fault("event lost", message=error.message))
+        models = ModelLookUp(lambda name: look_up_model(name, settings.models, os.environ))
         self._reconciler = Reconciler(Tools(
             cluster=cluster, views=self.caches, ray=RayHttp(session), events=events, settings=settings,
-            skus=load_skus(), board=board, namespace=namespace, now=_now,
+            skus=load_skus(), board=board, models=models, namespace=namespace, now=_now,
         ))  # fmt: skip
         self._keeper = None if provided is None else NodeKeeper(NodeTools(
             provider=provided.provider, provider_name=provided.name, cluster=cluster, views=self.caches, board=board,

@@ -22,8 +22,8 @@ class Type(StrEnum):
 
 
 class Reason(StrEnum):
-    """Every reason that a condition may have; those of a failed job's own word come from the error
-    tree, those of a provider that refuses nodes from RefusalKind."""
+    """Every reason that a condition may have; those of a failed job's own word, and of a model that
+    cannot be looked up, come from the error tree, those of a provider that refuses nodes from RefusalKind."""
 
     NODES_READY = "NodesReady"
     NODES_MISSING = "NodesMissing"

@@ -27,7 +27,6 @@ from kairay.nodes.actions import NodeWord
 from kairay.nodes.interface import RefusalKind
 from kairay.objects.metadata import Owner
 from kairay.objects.networkpolicy import network_policy
-from kairay.presets import find_preset
 from kairay.skus import Sku
 from kairay.workspace import Workspace, revision
 
@@ -66,7 +65,8 @@ class World:
 
 
 def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
-    """InputError: what the Workspace asks for cannot be; its sentence belongs into status (`refuse`)."""
+    """InputError: what the Workspace asks for cannot be; its sentence belongs into status (`refuse`).
+    TransientError: its model cannot be asked for now (`held`)."""
     owner = owner_of(seen)
     spec = workspace.inference or workspace.tuning
     assert spec is not None
@@ -74,8 +74,11 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
         return _own_template(workspace, owner, seen, world)
     if seen.config_problem is not None:
         raise InputError(seen.config_problem)
+    if seen.model_problem is not None:
+        raise seen.model_problem
+    assert seen.preset is not None, "a model is looked up before it is planned"
     blueprint = draw_blueprint(
-        workspace, find_preset(spec.preset.name), nodes=seen.nodes, skus=world.skus,
+        workspace, seen.preset, nodes=seen.nodes, skus=world.skus,
         settings=world.settings, today=world.now.date(),
         pinned=pinned_size(workspace, seen),
     )  # fmt: skip

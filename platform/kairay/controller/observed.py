@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kairay.errors import InputError, TransientError
 from kairay.kube.objects import POD, Key, Kind, Manifest
 from kairay.nodes.demand import view_worker
 from kairay.nodes.existing import NodeView
+from kairay.presets import Preset
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import TuningProgress
 
@@ -27,6 +29,10 @@ class Observed:
     """Of the ConfigMap that the Workspace names; None when it names none."""
     config_problem: str | None = None
     """Why that text is not there."""
+    preset: Preset | None = None
+    """The model that the Workspace names."""
+    model_problem: InputError | TransientError | None = None
+    """Why it is not known."""
     result: JobWord | None = None
     """The last word of the current job, once it has ended and while its head is there."""
     progress: TuningProgress | None = None

@@ -6,18 +6,20 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from kairay.controller.board import NodeBoard
 from kairay.controller.decide import Decision, World, decide, owner_of, refuse
 from kairay.controller.events import Recorder
+from kairay.controller.held import hold
 from kairay.controller.look import Views, look
+from kairay.controller.models import REFUSAL_LASTS, Models
 from kairay.controller.observed import Observed
 from kairay.controller.ray_api import RayApi
 from kairay.controller.settings import Settings
-from kairay.errors import InputError
+from kairay.errors import InputError, TransientError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import (
     RAY_JOB,
@@ -33,12 +35,14 @@ from kairay.kube.objects import (
 )
 from kairay.objects.metadata import APPLIED, KAIRAY, MANAGED_BY
 from kairay.skus import Sku
-from kairay.workspace import parse_workspace
+from kairay.workspace import Workspace, parse_workspace
 
 WAIT_SECONDS = 3.0
 """Until the next look at what is on its way and tells no watch."""
 PROGRESS_SECONDS = 15.0
 """Between two looks at a running job's figures: the most often that its status is written."""
+MODEL_SECONDS = REFUSAL_LASTS.total_seconds() + 1
+"""Until a model that was refused is asked for again."""
 
 _NAME_TAKEN = "NameTaken"
 
@@ -54,6 +58,7 @@ class Tools:
     settings: Settings
     skus: Mapping[str, Sku]
     board: NodeBoard
+    models: Models
     namespace: str
     """The controller's own."""
     now: Callable[[], datetime]
@@ -82,8 +87,13 @@ class Reconciler:
         try:
             workspace = parse_workspace(found)
             seen = await look(workspace, found, tools.views, tools.cluster, tools.ray, world.now)
+            seen = await self._with_model(workspace, seen, world.now)
             decision = decide(workspace, seen, world)
             waits = await self._apply(seen, decision)
+        except TransientError as error:
+            if error is seen.model_problem:
+                await self._report(seen, hold(seen, error, world))
+            raise
         except InputError as error:
             # What is in our place carries no label of ours, so no watch tells when it has gone.
             decision, waits = refuse(seen, error, world), error.reason == _NAME_TAKEN
@@ -93,7 +103,18 @@ class Reconciler:
         await self._report(seen, decision)
         if waits or decision.waits_for_result:
             return WAIT_SECONDS
+        if seen.model_problem is not None:
+            return MODEL_SECONDS
         return PROGRESS_SECONDS if decision.running is not None else None
+
+    async def _with_model(self, workspace: Workspace, seen: Observed, now: datetime) -> Observed:
+        spec = workspace.inference or workspace.tuning
+        if spec is None or spec.preset is None or seen.config_problem is not None:
+            return seen
+        try:
+            return replace(seen, preset=await self._tools.models.preset(spec.preset.name, now))
+        except (InputError, TransientError) as error:
+            return replace(seen, model_problem=error)
 
     def _newest(self, namespace: str, name: str) -> Manifest | None:
         """The Workspace from the cache, or as our last write left it where the cache is behind."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,8 @@ from kairay.ray.raycluster import RayImage
 
 RAY_VERSION = "2.60.0"
 _GIB = 2**30
+_ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?|\[[0-9a-f:]+\](:[0-9]{1,5})?")
 _IMAGE = RayImage(name=f"ghcr.io/kairay/ray:{__version__}", ray_version=RAY_VERSION)
 _HEAD = PodSize(cpus=1, memory=2 * _GIB, most_cpus=2, most_memory=4 * _GIB)
 
@@ -57,6 +60,17 @@ class NodeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """Who is asked for models that the catalogue lacks."""
+
+    hub: bool = True
+    endpoint: str = ""
+    """The hub's address, pods' too; empty: huggingface.co."""
+    registries: frozenset[str] = frozenset()
+    """Of OCI artifacts: host or host:port, in lower case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The controller's settings; defaults are those of the Helm chart."""
 
@@ -82,11 +96,15 @@ class Settings:
     attempts: int = 3
     """Of one revision whose head was lost."""
     nodes: NodeSettings = NodeSettings()
+    models: ModelSettings = ModelSettings()
 
     @property
     def pods(self) -> PodSettings:
         """What every pod is told."""
-        given = {"KAIRAY_INSECURE_REGISTRIES": self.insecure_registries}
+        given = {
+            "HF_ENDPOINT": self.models.endpoint,
+            "KAIRAY_INSECURE_REGISTRIES": self.insecure_registries,
+        }
         return PodSettings(environment=tuple((key, value) for key, value in given.items() if value))
 
 
@@ -127,6 +145,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             ),
             sharing=get("KAIRAY_NODES_SHARING", _word(Sharing), default.nodes.sharing),
         ),
+        models=ModelSettings(
+            hub=get("KAIRAY_MODEL_HUB", _flag, default.models.hub),
+            endpoint=get("HF_ENDPOINT", _address, default.models.endpoint),
+            registries=get("KAIRAY_MODEL_REGISTRIES", _hosts, default.models.registries),
+        ),
     )
 
 
@@ -165,6 +188,20 @@ def _words(text: str) -> tuple[str, ...]:
     if len(words) > 1:
         raise ValueError("one namespace can be watched, or all; leave it out for all")
     return words
+
+
+def _address(text: str) -> str:
+    if not _ADDRESS.fullmatch(text):
+        raise ValueError("write https://host")
+    return text
+
+
+def _hosts(text: str) -> frozenset[str]:
+    hosts = frozenset(filter(None, (host.strip().lower() for host in text.split(","))))
+    for host in sorted(hosts):
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is no registry; write host or host:port, parted by commas")
+    return hosts
 
 
 def describe(settings: Settings) -> dict[str, Any]:

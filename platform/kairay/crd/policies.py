@@ -8,6 +8,7 @@ an error can only be one of an expression, and those are tested.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from kairay.plan_replica import MAX_NODES
@@ -33,7 +34,8 @@ _VARIABLES: Final = {
     " url(u).getHostname().lowerAscii().replace('[', '').replace(']', ''))",
 }
 """Computed only where a rule names them."""
-_LIVING: Final = "params.data.filter(k, params.data[k] == '').map(k, k)"
+_ALIKE: Final = 4
+"""First letters that a name has in common with those that are near it."""
 
 
 def policies() -> list[Manifest]:
@@ -50,7 +52,8 @@ def policies() -> list[Manifest]:
         ("kairay-sizes", SIZES, [_size_rule()]),
         ("kairay-memory", MEMORY, [_memory_rule()]),
     ):
-        documents += [_policy(name, validations, table=table), _binding(name, table)]
+        variables = _VARIABLES | (_near_presets() if name == PRESETS else {})
+        documents += [_policy(name, validations, table=table, variables=variables), _binding(name, table)]
     return documents
 
 
@@ -115,15 +118,29 @@ def _outside_name(host: str) -> str:
 
 def _preset_rule() -> Manifest:
     name, key = "variables.preset", "variables.preset.lowerAscii()"
-    near = _near(key, 4)
     return {
         "expression": f"{name} == '' || {name}.contains('/') || !has(params.data) || {key} in params.data &&"
         f" params.data[{key}] == ''",
         "messageExpression": f"{key} in params.data ? 'preset.name: ' + params.data[{key}] :"
-        f" 'preset.name: there is no preset ' + {name} + '; ' + ({near}.size() > 0 ? 'near it: ' + {near}.join(', ')"
-        f" : 'there are: ' + {_LIVING}.join(', ')) + '; an org/model id of the hub is taken as well'",
+        f" 'preset.name: there is no preset ' + {name} + '; ' + (variables.near.size() > 0 ? 'near it: ' +"
+        f" variables.near.join(', ') : 'there are: {_families()}') +"
+        " '; `kairay presets` lists them, an org/model id of the hub is taken as well'",
         "message": "preset.name: there is no such preset; `kairay presets` lists them",
     }
+
+
+def _near_presets() -> dict[str, str]:
+    """Names that begin as the one that was asked for, in their order: a ConfigMap's keys have none."""
+    names, asked = sorted(name for name, gone in _preset_table().items() if not gone), "variables.preset"
+    start = f"{asked}.lowerAscii().substring(0, {asked}.size() < {_ALIKE} ? {asked}.size() : {_ALIKE})"
+    living = "k in params.data && params.data[k] == ''"
+    return {"near": f"has(params.data) ? {names}.filter(k, k.startsWith({start}) && {living}) : []"}
+
+
+def _families() -> str:
+    """The beginnings of all names, up to the first digit or dash."""
+    words = {re.split(r"[-0-9]", name)[0] for name, gone in _preset_table().items() if not gone}
+    return ", ".join(f"{word}…" for word in sorted(words))
 
 
 def _size_rule() -> Manifest:
@@ -159,15 +176,9 @@ def _memory_rule() -> Manifest:
     }
 
 
-def _near(name: str, letters: int) -> str:
-    """Entries of the table that begin as `name` does."""
-    return (
-        f"{_LIVING}.filter(k, k.startsWith({name}.substring(0, {name}.size() < {letters} ?"
-        f" {name}.size() : {letters})))"
-    )
-
-
-def _policy(name: str, validations: list[Manifest], *, table: str | None) -> Manifest:
+def _policy(
+    name: str, validations: list[Manifest], *, table: str | None, variables: dict[str, str]
+) -> Manifest:
     spec: Manifest = {
         "failurePolicy": "Fail",
         "matchConstraints": {
@@ -178,7 +189,7 @@ def _policy(name: str, validations: list[Manifest], *, table: str | None) -> Man
             }],
         },
         "matchConditions": [{"name": "written-anew", "expression": _CHANGED}],
-        "variables": [{"name": name, "expression": expression} for name, expression in _VARIABLES.items()],
+        "variables": [{"name": name, "expression": expression} for name, expression in variables.items()],
         "validations": validations,
     }  # fmt: skip
     if table is not None:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from kairay.errors import HostError, KairayError
-from kairay.registry.manifest import Descriptor
+from kairay.errors import HostError, InputError, KairayError
+from kairay.registry.manifest import Descriptor, digest_of
 
 CHUNK = 2**20
 """Bytes held in memory at a time, whatever a blob's size."""
@@ -118,6 +118,20 @@ def write_checked(pieces: Iterable[bytes], destination: Path, blob: Descriptor, 
     except BaseException:
         destination.unlink(missing_ok=True)
         raise
+
+
+def check_small(blob: Descriptor, where: str, *, most: int) -> None:
+    """InputError for a blob that says of itself that it has more than `most` bytes."""
+    if blob.size > most:
+        raise InputError(
+            f"{where}: {blob.title or blob.digest} has {blob.size} bytes, more than the {most} that one may have"
+        )
+
+
+def check_content(content: bytes, blob: Descriptor, where: str) -> bytes:
+    """`content`, when it is the blob's; KairayError (DigestMismatch) names a corrupt one."""
+    _check_written((digest_of(content), len(content)), blob, where)
+    return content
 
 
 def _write_hashed(pieces: Iterable[bytes], handle: BinaryIO, limit: int) -> tuple[str, int]:

@@ -16,6 +16,8 @@ from typing import Any
 
 from kairay.errors import InputError, KairayError
 from kairay.registry.disk import (
+    check_content,
+    check_small,
     disk_errors,
     locked,
     read_chunks,
@@ -87,6 +89,16 @@ class LayoutStore:
             if not source.is_file():
                 raise _missing(self._reference, blob)
             write_checked(read_chunks(source), destination, blob, str(source))
+
+    def read(self, blob: Descriptor, *, most: int) -> bytes:
+        """A small blob's content, checked."""
+        check_small(blob, str(self._reference), most=most)
+        source = self._blob_path(blob)
+        with disk_errors(source):
+            if not source.is_file():
+                raise _missing(self._reference, blob)
+            with source.open("rb") as file:
+                return check_content(file.read(blob.size + 1), blob, str(source))
 
     def _write(self, blob: Descriptor, pieces: Iterable[bytes]) -> None:
         path = self._blob_path(blob)

@@ -6,26 +6,42 @@ asked only for what is not on this machine, with plain HTTP, so that planning ne
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kairay.errors import InputError, TransientError
 from kairay.model_config import Published
-from kairay.registry.model_folder import read_header, read_json, weight_files
+from kairay.registry.model_folder import parse_json, read_header, read_json, weight_files
+
+if TYPE_CHECKING:
+    from kairay.registry.store import RemoteOptions
 
 HUB = "https://huggingface.co"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _CONFIG, _INDEX, _CARD = "config.json", "model.safetensors.index.json", "README.md"
 _LICENCE = re.compile(r"^license:\s*[\"']?([\w.-]+)[\"']?\s*$", re.M)
 _TIMEOUT = (10.0, 30.0)
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_LARGEST_CONFIG = 4 * 2**20
+_LARGEST_LISTING = 8 * 2**20
+"""Bytes. A repository of a thousand files has a listing of less than one MiB."""
+_MOST_REDIRECTS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedies:
+    """What to do about a hub that refuses or is away, to be read after "; ": that depends on who asks it."""
+
+    token: str = "set HF_TOKEN"  # noqa: S105  a sentence
+    unreachable: str = "try again, or give a folder that holds the model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,27 +69,24 @@ def read_folder(folder: Path, model_id: str, *, revision: str | None = None) -> 
     return ModelFiles(config=config, published=published, folder=folder)
 
 
-def read_artifact(reference: str) -> ModelFiles:
+def read_artifact(reference: str, options: RemoteOptions | None = None) -> ModelFiles:
     """From an OCI artifact: its manifest, and its config.json alone of the files. Errors as for a pull."""
     from kairay.registry.reference import ArtifactReference
     from kairay.registry.store import Action, RemoteOptions, open_store
 
     place = ArtifactReference.parse(reference)
-    with (
-        tempfile.TemporaryDirectory(prefix="kairay-config-") as scratch,
-        open_store(place, Action.PULL, None, RemoteOptions()) as store,
-    ):
+    with open_store(place, Action.PULL, None, options or RemoteOptions()) as store:
         manifest = store.resolve()
         if manifest is None:
             raise InputError(f"{place} does not exist; check its name and tag", reason="NotFound")
         files = {layer.title: layer for layer in manifest.layers if layer.title}
         if _CONFIG not in files:
             raise InputError(f"{place} holds no {_CONFIG}, so it is no model; push a model folder")
-        store.fetch(files[_CONFIG], copy := Path(scratch) / _CONFIG)
-        config = _mapping(read_json(copy, ""), place)
+        content = store.read(files[_CONFIG], most=_LARGEST_CONFIG)
     size = sum(layer.size for title, layer in files.items() if title.endswith(".safetensors"))
     if not size:
         raise InputError(f"{place} holds no *.safetensors, so it is no model; push a model folder")
+    config = _mapping(parse_json(content, f"{place}: {_CONFIG}"), place)
     return ModelFiles(config=config, published=Published(id=reference, weight_bytes=size))
 
 
@@ -90,7 +103,9 @@ def cached_snapshot(model_id: str, environment: Mapping[str, str] = os.environ) 
     return None
 
 
-def read_hub(model_id: str, environment: Mapping[str, str] = os.environ) -> ModelFiles:
+def read_hub(
+    model_id: str, environment: Mapping[str, str] = os.environ, remedies: Remedies | None = None
+) -> ModelFiles:
     """From the hub's cache, else from the hub.
 
     InputError: no such model, a licence to accept, or no safetensors. TransientError: the hub cannot be reached.
@@ -104,17 +119,23 @@ def read_hub(model_id: str, environment: Mapping[str, str] = os.environ) -> Mode
             " or give a folder",
             reason="HubUnreachable",
         )
-    listing = _mapping(_get(model_id, f"/api/models/{model_id}?blobs=true", environment), model_id)
-    published = _listed(model_id, listing)
-    path = f"/{model_id}/resolve/{published.revision or 'main'}/{_CONFIG}"
-    return ModelFiles(
-        config=_mapping(_get(model_id, path, environment), f"{model_id}: {_CONFIG}"), published=published
+    hub = _Hub(model_id, environment, remedies or Remedies())
+    published = _listed(
+        model_id, _mapping(hub.get(f"/api/models/{model_id}?blobs=true", most=_LARGEST_LISTING), model_id)
     )
+    path = f"/{model_id}/resolve/{published.revision or 'main'}/{_CONFIG}"
+    config = hub.get(path, most=_LARGEST_CONFIG)
+    return ModelFiles(config=_mapping(config, f"{model_id}: {_CONFIG}"), published=published)
 
 
 def _listed(model_id: str, listing: Mapping[str, Any]) -> Published:
     """What the hub's listing of a repository says; weights are those that transformers would load."""
-    sizes = {str(file.get("rfilename")): file.get("size") or 0 for file in listing.get("siblings") or ()}
+    try:
+        sizes = {
+            str(file.get("rfilename")): int(file.get("size") or 0) for file in listing.get("siblings") or ()
+        }
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(f"{model_id}: the hub's listing of its files makes no sense ({error})") from error
     weights = {name: size for name, size in sizes.items() if re.fullmatch(r"model[^/]*\.safetensors", name)}
     weights = weights or {
         name: size for name, size in sizes.items() if re.fullmatch(r"[^/]*\.safetensors", name)
@@ -123,43 +144,54 @@ def _listed(model_id: str, listing: Mapping[str, Any]) -> Published:
         raise InputError(f"{model_id} has no *.safetensors on the hub; take a model that has")
     card = listing.get("cardData")
     licence = card.get("license_name") or card.get("license") if isinstance(card, Mapping) else None
+    named, commit = str(listing.get("id") or ""), str(listing.get("sha") or "")
     return Published(
-        id=str(listing.get("id") or model_id),
-        revision=listing.get("sha"),
+        id=named if HUB_ID.fullmatch(named) else model_id,
+        revision=commit if _COMMIT.fullmatch(commit) else None,
         weight_bytes=sum(weights.values()),
         license=str(licence) if licence else None,
         gated=bool(listing.get("gated")),
     )
 
 
-def _get(model_id: str, path: str, environment: Mapping[str, str]) -> object:
-    """One JSON answer of the hub."""
-    import requests
+@dataclass(frozen=True, slots=True)
+class _Hub:
+    """The hub, asked about one model."""
 
-    token = environment.get("HF_TOKEN")
-    try:
-        answer = requests.get(
-            environment.get("HF_ENDPOINT", HUB).rstrip("/") + path,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=_TIMEOUT,
-        )
-        if answer.status_code in (401, 403, 404):
-            raise InputError(_refusal(model_id, answer.status_code, has_token=bool(token)))
-        answer.raise_for_status()
-        return answer.json()
-    except requests.RequestException as error:
-        raise TransientError(
-            f"the hub cannot be reached for {model_id} ({type(error).__name__}); try again, or give a folder that holds"
-            " the model",
-            reason="HubUnreachable",
-        ) from error
+    model_id: str
+    environment: Mapping[str, str]
+    remedies: Remedies
 
+    def get(self, path: str, *, most: int) -> object:
+        """One JSON answer of at most so many bytes."""
+        import requests
 
-def _refusal(model_id: str, status: int, *, has_token: bool) -> str:
-    if status == 403:
-        return f"{model_id}: the hub wants its licence accepted first; accept it there and set HF_TOKEN"
-    reader = "HF_TOKEN may not read it" if has_token else "it is private or gated: then set HF_TOKEN"
-    return f"{model_id}: the hub knows no such model, or {reader}"
+        from kairay.registry.small_body import PLAIN, read_small
+
+        token = (self.environment.get("HF_TOKEN") or "").strip()
+        login = {"Authorization": f"Bearer {token}"} if token else {}
+        address = (self.environment.get("HF_ENDPOINT") or HUB).rstrip("/") + path
+        try:
+            with requests.Session() as session:
+                session.max_redirects = _MOST_REDIRECTS
+                with session.get(address, headers=PLAIN | login, timeout=_TIMEOUT, stream=True) as answer:
+                    if answer.status_code in (401, 403, 404):
+                        raise InputError(self._refusal(answer.status_code, has_token=bool(token)))
+                    answer.raise_for_status()
+                    content = read_small(answer, f"{self.model_id}: what the hub sends", most=most)
+            return json.loads(content)
+        except (requests.RequestException, ValueError, RecursionError) as error:
+            raise TransientError(
+                f"the hub cannot be reached for {self.model_id} ({type(error).__name__}); {self.remedies.unreachable}",
+                reason="HubUnreachable",
+            ) from error
+
+    def _refusal(self, status: int, *, has_token: bool) -> str:
+        remedy = self.remedies.token
+        if status == 403:
+            return f"{self.model_id}: the hub wants its licence accepted first; accept it there and {remedy}"
+        reader = "the token may not read it" if has_token else f"it is private or gated: then {remedy}"
+        return f"{self.model_id}: the hub knows no such model, or {reader}"
 
 
 def _weights(folder: Path) -> tuple[int, dict[str, int]]:

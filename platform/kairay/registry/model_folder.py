@@ -67,10 +67,17 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
 def read_json(path: Path, remedy: str) -> object:
     """The content of a JSON file; InputError names the file, with `remedy` where it is not there."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {remedy}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); fetch the model again") from error
+    return parse_json(content, str(path))
+
+
+def parse_json(content: bytes, where: str) -> object:
+    """InputError names `where` when it is no JSON."""
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}); fetch the model again") from error

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kairay.errors import HostError, InputError, KairayError, TransientError
-from kairay.presets import ModelSource, Preset, SourceKind
+from kairay.presets import FileFormat, ModelSource, Preset, SourceKind
 from kairay.registry.model_cache import cached_model, model_cache_dir
 from kairay.registry.model_folder import check_model_folder
 from kairay.registry.reference import names_a_registry
@@ -24,6 +24,9 @@ Report = Callable[[str], None]
 _CONVERTER = "gguf-1"  # raise the number when gguf.py writes another folder for the same file
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+_HUB_COPIES = ["original/*", "metal/*", "*/*.safetensors", "consolidated*"]
+"""The same weights in another layout, or another model's in a folder of its own: transformers reads none of them. The
+hub's client lets * stand for slashes too."""
 _WAYS_OUT = "pass --model with a folder (config.json, *.safetensors, tokenizer) or an OCI image that holds it"
 
 
@@ -55,7 +58,8 @@ def _resolve_override(written: str, preset: Preset, cache: Path, report: Report)
     if written.startswith("oci:") or names_a_registry(written):
         return _from_image(written, cache, report)
     if _HUB_ID.fullmatch(written) and not written.startswith("."):
-        return _from_hub(written, preset.model.revision if written == preset.model.id else None, report)
+        revision = preset.model.revision if written == preset.model.id else None
+        return _from_hub(written, revision, report, copies=_copies(preset))
     raise InputError(
         f"{written}: no such model; name a folder, a .gguf file, oci:/layout:tag, an image or a hub id"
     )
@@ -68,7 +72,7 @@ def _resolve_source(source: ModelSource, preset: Preset, cache: Path, report: Re
         case SourceKind.IMAGE:
             return _from_image(source.name, cache, report)
         case SourceKind.HUB:
-            return _from_hub(source.name, preset.model.revision, report)
+            return _from_hub(source.name, preset.model.revision, report, copies=_copies(preset))
         case SourceKind.FOLDER:
             return Path(source.name)
 
@@ -127,7 +131,13 @@ def _from_image(written: str, cache: Path, report: Report) -> Path:
     return folder
 
 
-def _from_hub(model_id: str, revision: str | None, report: Report) -> Path:
+def _copies(preset: Preset) -> list[str]:
+    """What is not wanted of a repository: all but Mistral's own layout, where that is the published one."""
+    own = preset.model.file_format is FileFormat.MISTRAL
+    return [name for name in _HUB_COPIES if not (own and name.startswith("consolidated"))]
+
+
+def _from_hub(model_id: str, revision: str | None, report: Report, *, copies: list[str]) -> Path:
     """The hub's own cache, shared with other tools; the network is asked only for what is not there."""
     try:
         from huggingface_hub import snapshot_download
@@ -137,14 +147,13 @@ def _from_hub(model_id: str, revision: str | None, report: Report) -> Path:
             "huggingface_hub is not installed; pip install 'kairay[worker]'", reason="PackageMissing"
         ) from error
     try:
-        kept = Path(
-            snapshot_download(model_id, revision=revision, allow_patterns=_HUB_FILES, local_files_only=True)
-        )
-        return check_model_folder(kept)
+        return check_model_folder(Path(snapshot_download(model_id, revision=revision, local_files_only=True)))
     except (LocalEntryNotFoundError, InputError):  # also a download of which only some files came
         report(f"downloading {model_id} from the hub")
     try:
-        return Path(snapshot_download(model_id, revision=revision, allow_patterns=_HUB_FILES))
+        return Path(
+            snapshot_download(model_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=copies)
+        )
     except GatedRepoError as error:
         raise InputError(
             f"{model_id}: the hub wants its licence accepted first; accept it there and set HF_TOKEN"

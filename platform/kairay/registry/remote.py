@@ -19,7 +19,7 @@ import requests
 
 from kairay.errors import HostError, InputError, KairayError, TransientError
 from kairay.registry.credentials import Credentials, find_credentials
-from kairay.registry.disk import CHUNK, disk_errors, write_checked
+from kairay.registry.disk import CHUNK, check_content, check_small, disk_errors, write_checked
 from kairay.registry.manifest import (
     LARGEST_MANIFEST,
     MANIFEST_TYPES,
@@ -30,6 +30,7 @@ from kairay.registry.manifest import (
 )
 from kairay.registry.reference import RemoteReference
 from kairay.registry.session import RegistrySession
+from kairay.registry.small_body import read_small
 from kairay.registry.store import Action, RemoteOptions
 
 T = TypeVar("T")
@@ -120,6 +121,20 @@ class RemoteStore:
 
         self._retrying(download)
 
+    def read(self, blob: Descriptor, *, most: int) -> bytes:
+        """A small blob's content, checked; nothing is written to disk."""
+        check_small(blob, self._name, most=most)
+
+        def download() -> bytes:
+            with closing(
+                self._session.get_blob(self._session.container, blob.digest, stream=True)
+            ) as response:
+                self._check(response)
+                content = read_small(response, f"{self._name}: {blob.title}", most=blob.size)
+                return check_content(content, blob, self._name)
+
+        return self._retrying(download)
+
     @property
     def _name(self) -> str:
         return str(self._reference)
@@ -131,7 +146,7 @@ class RemoteStore:
             if response.status_code == requests.codes.not_found:
                 return None
             self._check(response)
-            body = _bounded(response, self._name)
+            body = read_small(response, f"{self._name}: its manifest", most=LARGEST_MANIFEST)
             promised = response.headers.get("Docker-Content-Digest")
         self._check_digest(body, version, promised)
         read = parse_manifest(body, self._name)
@@ -236,17 +251,6 @@ def _opened(content: Path | bytes) -> io.BufferedReader | io.BytesIO:
         return io.BytesIO(content)
     with disk_errors(content):
         return content.open("rb")
-
-
-def _bounded(response: requests.Response, where: str) -> bytes:
-    body = b""
-    for piece in response.iter_content(CHUNK):
-        body += piece
-        if len(body) > LARGEST_MANIFEST:
-            raise InputError(
-                f"{where} has a manifest of more than {LARGEST_MANIFEST} bytes, which no artifact needs"
-            )
-    return body
 
 
 def _errors(response: requests.Response) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ locations stay oras'.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from typing import BinaryIO
@@ -23,10 +24,12 @@ from kairay.errors import InputError, TransientError
 from kairay.registry.credentials import Credentials
 from kairay.registry.manifest import Descriptor
 from kairay.registry.reference import DOCKER_HUB, RemoteReference, is_loopback
+from kairay.registry.small_body import PLAIN, read_small
 
 _HUB_HOST = "registry-1.docker.io"
 _CLIENT_ID = "kairay"
 _OCTETS = {"Content-Type": "application/octet-stream"}
+_LARGEST_TOKEN = 2**20
 
 
 class RegistrySession(oras.provider.Registry):  # type: ignore[misc]  # oras is untyped
@@ -106,7 +109,7 @@ class RegistrySession(oras.provider.Registry):  # type: ignore[misc]  # oras is 
         headers: dict[str, str] | None,
         stream: bool,
     ) -> requests.Response:
-        sent = {"User-Agent": _CLIENT_ID, **(headers or {})}
+        sent = {"User-Agent": _CLIENT_ID, **PLAIN, **(headers or {})}
         if self._login.authorization and self._is_registry(url):
             sent["Authorization"] = self._login.authorization
         response: requests.Response = self.session.request(
@@ -194,15 +197,15 @@ class Login:
             if not response.ok:
                 return None
             try:
-                read = response.json()
-            except requests.JSONDecodeError:
+                read = json.loads(read_small(response, f"{parts.netloc}: its token", most=_LARGEST_TOKEN))
+            except (ValueError, RecursionError):
                 return None
         token = read.get("token") or read.get("access_token") if isinstance(read, dict) else None
         return token if isinstance(token, str) else None
 
     def _ask(self, realm: str, asked: dict[str, str]) -> requests.Response:
         who = self._credentials
-        headers = {"User-Agent": _CLIENT_ID}
+        headers = {"User-Agent": _CLIENT_ID, **PLAIN}
         if who and who.identity_token:
             form = asked | {
                 "grant_type": "refresh_token",
@@ -210,11 +213,11 @@ class Login:
                 "client_id": _CLIENT_ID,
             }
             return self._session.post(
-                realm, data=form, headers=headers, timeout=self._timeout, allow_redirects=False
+                realm, data=form, headers=headers, timeout=self._timeout, allow_redirects=False, stream=True
             )
         if who and who.password:
             headers["Authorization"] = f"Basic {who.basic}"
-        return self._session.get(realm, params=asked, headers=headers, timeout=self._timeout)
+        return self._session.get(realm, params=asked, headers=headers, timeout=self._timeout, stream=True)
 
 
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -74,6 +74,9 @@ class Store(Protocol):
     def fetch(self, blob: Descriptor, destination: Path) -> None:
         """Write a blob to a file; KairayError (DigestMismatch) names a corrupt one."""
 
+    def read(self, blob: Descriptor, *, most: int) -> bytes:
+        """A small blob's content; InputError for one of more than `most` bytes, else as `fetch`."""
+
 
 @contextmanager
 def open_store(

@@ -1,0 +1,95 @@
+"""A web server on loopback that plays the hub or a registry: it gives the answers that it was told, by path."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from kairay.registry.manifest import ArtifactMedia, Descriptor, build_manifest, digest_of
+
+COMMIT = "c" * 40
+
+
+class AnsweringServer:
+    """A status, bytes or JSON by path; 404 for what it was not told."""
+
+    def __init__(self, port: int) -> None:
+        self.place = f"127.0.0.1:{port}"
+        self.url = f"http://{self.place}"
+        self.answers: dict[str, object] = {}
+        self.asked: list[str] = []
+        self.tokens: list[str | None] = []
+
+    def environment(self, home: Path, **more: str) -> dict[str, str]:
+        """For a reader of the hub that is this server."""
+        return {"HF_HOME": str(home), "HF_ENDPOINT": self.url, **more}
+
+    def publish(self, model_id: str, config: Mapping[str, Any], listing: Mapping[str, Any]) -> None:
+        """As the hub."""
+        self.answers[f"/api/models/{model_id}?blobs=true"] = listing
+        self.answers[f"/{model_id}/resolve/{COMMIT}/config.json"] = config
+
+    def push(self, repository: str, tag: str, files: Mapping[str, bytes]) -> str:
+        """As a registry; the reference."""
+        layers = tuple(
+            Descriptor(
+                media_type="application/octet-stream", digest=digest_of(content), size=len(content),
+                annotations={"org.opencontainers.image.title": name},
+            )
+            for name, content in files.items()
+        )  # fmt: skip
+        for content in files.values():
+            self.answers[f"/v2/{repository}/blobs/{digest_of(content)}"] = content
+        manifest = build_manifest(ArtifactMedia.MODEL, layers, {})
+        self.answers[f"/v2/{repository}/manifests/{tag}"] = manifest.body
+        return f"{self.place}/{repository}:{tag}"
+
+
+def listing(
+    files: Mapping[str, int] | None = None, *, model_id: str = "org/model", gated: object = "manual"
+) -> dict[str, Any]:
+    """What the hub says of a repository."""
+    files = files or {"model.safetensors": 3000, "config.json": 700}
+    return {
+        "id": model_id,
+        "sha": COMMIT,
+        "gated": gated,
+        "cardData": {"license": "mit"},
+        "siblings": [{"rfilename": name, "size": size} for name, size in files.items()],
+    }
+
+
+@contextmanager
+def answering_server() -> Iterator[AnsweringServer]:
+    """One that listens until the end."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.asked.append(self.path)
+            server.tokens.append(self.headers.get("Authorization"))
+            answer = server.answers.get(self.path, 404)
+            self.send_response(answer if isinstance(answer, int) else 200)
+            self.end_headers()
+            if isinstance(answer, bytes):
+                self.wfile.write(answer)
+            elif not isinstance(answer, int):
+                self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = AnsweringServer(http.server_port)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()

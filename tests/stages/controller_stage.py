@@ -1,0 +1,105 @@
+"""A cluster in memory with one GPU node and the controller's passes over one Workspace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from kairay.controller.board import NodeBoard
+from kairay.controller.look import WATCHED
+from kairay.controller.models import ModelLookUp, Models
+from kairay.controller.observed import Observed
+from kairay.controller.reconcile import Reconciler, Tools
+from kairay.controller.settings import Settings
+from kairay.kube.fake import FakeCluster
+from kairay.kube.objects import RAY_JOB, WORKSPACE, Key, Kind, Manifest, labels_of
+from kairay.objects.metadata import WORKSPACE_LABEL
+from kairay.presets import find_preset
+from kairay.ray.job_word import JobWord
+from kairay.skus import load_skus
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+LABELS = {"app": "mine", "node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4"}
+
+
+class LiveView:
+    """A cache that is never behind."""
+
+    def __init__(self, cluster: FakeCluster, kind: Kind) -> None:
+        self._cluster, self._kind = cluster, kind
+
+    def get(self, namespace: str, name: str) -> Manifest | None:
+        return self._cluster.find(self._kind, namespace, name)
+
+    def by_label(self, namespace: str, value: str) -> Iterable[Manifest]:
+        here = (each for each in self.all() if each["metadata"].get("namespace", "") == namespace)
+        return [each for each in here if labels_of(each).get(WORKSPACE_LABEL) == value]
+
+    def all(self) -> Iterable[Manifest]:
+        return self._cluster.all(self._kind)
+
+
+class SilentRay:
+    """A Ray that has nothing to say."""
+
+    async def last_word(self, head: str, token: str, job_id: str) -> JobWord:
+        return JobWord()
+
+    async def metrics(self, addresses: Iterable[str]) -> str:
+        return ""
+
+
+class NoEvents:
+    async def changed(self, seen: Observed, status: Any) -> None:
+        return None
+
+
+class Stage:
+    """A cluster with one GPU node and a reconciler."""
+
+    def __init__(self, models: Models | None = None) -> None:
+        self.now = NOW
+        self.models = models or ModelLookUp(find_preset)
+        self.cluster = FakeCluster(now=lambda: NOW)
+        room = {"cpu": "24", "memory": "220Gi", "nvidia.com/gpu": "1"}
+        ready = [{"type": "Ready", "status": "True"}]
+        self.cluster.put({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-1", "labels": LABELS},
+            "status": {"allocatable": room, "conditions": ready},
+        })  # fmt: skip
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process: nothing is remembered."""
+        views = {kind: LiveView(self.cluster, kind) for kind in WATCHED}
+        self.reconciler = Reconciler(Tools(
+            cluster=self.cluster, views=views, ray=SilentRay(), events=NoEvents(), settings=Settings(),
+            skus=load_skus(), board=NodeBoard(lambda name: None), models=self.models,
+            namespace="kairay-system", now=lambda: self.now,
+        ))  # fmt: skip
+
+    def passes(self, count: int = 1) -> float | None:
+        """What the last one wants: seconds until the next."""
+        again = None
+        for _ in range(count):
+            again = asyncio.run(self.reconciler.reconcile("team", "mine"))
+        return again
+
+    def put(self, **work: Any) -> Manifest:
+        return self.cluster.put({
+            "apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "metadata": {"name": "mine", "namespace": "team"},
+            "resource": {"labelSelector": {"matchLabels": {"app": "mine"}}}, **work,
+        })  # fmt: skip
+
+    def status(self) -> dict[str, Any]:
+        found = self.cluster.find(WORKSPACE, "team", "mine")
+        assert found is not None
+        return dict(found.get("status") or {})
+
+    def end_job(self, **status: Any) -> str:
+        job = self.cluster.all(RAY_JOB)[0]
+        name = str(job["metadata"]["name"])
+        self.cluster.set_status(Key(RAY_JOB, "team", name), status)
+        return name
