@@ -25,7 +25,7 @@ _TUNING = {
     "logits": "scores of the whole vocabulary and their gradient",
     "adapter": "LoRA's parameters and their gradients",
     "optimizer": "Adam's two moments of each of them",
-    "overhead": "CUDA, matrices unpacked from 4 bits, lost space",
+    "overhead": "CUDA, buffers between GPUs, lost space",
 }
 _SERVING = {
     "weights": "the model as it computes",
