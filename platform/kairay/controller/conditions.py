@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 MOST_CHARACTERS = 1024
 """Of a message; Kubernetes allows 32,768, people read less."""
@@ -46,6 +46,31 @@ class Reason(StrEnum):
     SERVING = "Serving"
     SCALED_TO_ZERO = "ScaledToZero"
     SERVING_FAILED = "ServingFailed"
+    POD_UNSCHEDULABLE = "PodUnschedulable"
+    POD_STOPPED = "PodStopped"
+    POD_NOT_STARTED = "PodNotStarted"
+    CLAIM_NOT_BOUND = "ClaimNotBound"
+    VOLUME_NOT_MOUNTED = "VolumeNotMounted"
+    REFERENCE_MISSING = "ReferenceMissing"
+    IMAGE_NOT_PULLED = "ImageNotPulled"
+    CONTAINER_ENDED = "ContainerEnded"
+    CONTAINER_OUT_OF_MEMORY = "ContainerOutOfMemory"
+
+
+POD_TROUBLES: Final = frozenset(
+    {
+        Reason.POD_UNSCHEDULABLE,
+        Reason.POD_STOPPED,
+        Reason.POD_NOT_STARTED,
+        Reason.CLAIM_NOT_BOUND,
+        Reason.VOLUME_NOT_MOUNTED,
+        Reason.REFERENCE_MISSING,
+        Reason.IMAGE_NOT_PULLED,
+        Reason.CONTAINER_ENDED,
+        Reason.CONTAINER_OUT_OF_MEMORY,
+    }
+)
+"""Why what should start does not: the kind of a pod's trouble."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kairay.controller.blueprint import Blueprint, draw_blueprint, pinned_size, resource_condition
-from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.conditions import POD_TROUBLES, Condition, Reason, Type
 from kairay.controller.groups import NodeWish
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
@@ -242,7 +242,7 @@ def _succeeded(tuning: TuningDecision) -> Condition:
         return Condition(
             type=Type.SUCCEEDED, status=False, reason=record.reason or Reason.TUNING_FAILED, message=message
         )
-    return replace(tuning.started, type=Type.SUCCEEDED, status=False, reason=Reason.TUNING)
+    return replace(tuning.started, type=Type.SUCCEEDED, status=False, reason=tuning.held_by)
 
 
 def _ready(tuning: TuningDecision, serving: ServingDecision, succeeded: Condition) -> Condition:
@@ -258,7 +258,7 @@ def _state(tuning: TuningDecision, serving: ServingDecision) -> str:
         case Outcome.SUCCEEDED if serving.ready.reason == Reason.NOT_SERVED:
             return State.SUCCEEDED
         case Outcome.SUCCEEDED:
-            starts = serving.ready.reason == Reason.STARTING
+            starts = serving.ready.reason == Reason.STARTING or serving.ready.reason in POD_TROUBLES
             return State.READY if serving.ready.status else State.PENDING if starts else State.NOT_READY
         case _:
             return State.RUNNING if tuning.started.status else State.PENDING

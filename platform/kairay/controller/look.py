@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from kairay.controller.observed import Observed
+from kairay.controller.pod_events import PodEvents
 from kairay.controller.ray_api import RayApi
 from kairay.controller.record import TuningRecord
 from kairay.errors import KairayError, TransientError
@@ -77,7 +78,13 @@ Views = Mapping[Kind, View]
 
 
 async def look(
-    workspace: Workspace, manifest: Manifest, views: Views, cluster: Cluster, ray: RayApi, now: datetime
+    workspace: Workspace,
+    manifest: Manifest,
+    views: Views,
+    cluster: Cluster,
+    ray: RayApi,
+    events: PodEvents,
+    now: datetime,
 ) -> Observed:
     """Everything that a decision needs; what Ray does not answer is left out, never an error."""
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
@@ -86,12 +93,16 @@ async def look(
         if (found := views[kind].get(namespace, other)) is not None:
             live.setdefault(Key(kind, namespace, other), found)
     text, problem = _config(workspace, namespace, views)
+    pods = [each for key, each in live.items() if key.kind == POD]
+    heard = await events.hear((namespace, name), pods, lambda claim: views[CLAIM].get(namespace, claim), now)
     seen = Observed(
         workspace=manifest,
         live=live,
         nodes=tuple(_node_views(views)),
         config_text=text,
         config_problem=problem,
+        complaints=heard.complaints,
+        hear_again=heard.again,
     )
     if workspace.tuning is None:
         return seen

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kairay.controller.complaints import Complaint
 from kairay.errors import InputError, TransientError
 from kairay.kube.objects import POD, Key, Kind, Manifest
 from kairay.nodes.demand import view_worker
@@ -36,6 +37,10 @@ class Observed:
     result: JobWord | None = None
     """The last word of the current job, once it has ended and while its head is there."""
     progress: TuningProgress | None = None
+    complaints: Mapping[str, tuple[Complaint, ...]] = field(default_factory=dict)
+    """What events say of pods that wait, by the pod's UID."""
+    hear_again: float | None = None
+    """Seconds until events are worth another look; None: nothing waits that its status does not explain."""
 
     @property
     def uid(self) -> str:

@@ -17,9 +17,10 @@ from kairay.controller.held import hold
 from kairay.controller.look import Views, look
 from kairay.controller.models import REFUSAL_LASTS, Models
 from kairay.controller.observed import Observed
+from kairay.controller.pod_events import PodEvents
 from kairay.controller.ray_api import RayApi
 from kairay.controller.settings import Settings
-from kairay.errors import InputError, TransientError
+from kairay.errors import InputError, KairayError, TransientError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import (
     RAY_JOB,
@@ -62,6 +63,8 @@ class Tools:
     namespace: str
     """The controller's own."""
     now: Callable[[], datetime]
+    lost: Callable[[KairayError], None] = lambda _: None
+    """Hears of what could not be read and only people miss."""
 
 
 class Reconciler:
@@ -70,12 +73,14 @@ class Reconciler:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._written: dict[tuple[str, str], Manifest] = {}
+        self._pod_events = PodEvents(tools.cluster, tools.lost)
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """One pass; seconds until the next one is wanted, None: when something changes. Raises the error tree."""
         found = self._newest(namespace, name)
         if found is None or "deletionTimestamp" in found["metadata"]:
             self._written.pop((namespace, name), None)
+            self._pod_events.forget((namespace, name))
             self._tools.board.want((namespace, name), None)
             return None
         tools = self._tools
@@ -86,7 +91,9 @@ class Reconciler:
         seen = Observed(workspace=found)
         try:
             workspace = parse_workspace(found)
-            seen = await look(workspace, found, tools.views, tools.cluster, tools.ray, world.now)
+            seen = await look(
+                workspace, found, tools.views, tools.cluster, tools.ray, self._pod_events, world.now
+            )
             seen = await self._with_model(workspace, seen, world.now)
             decision = decide(workspace, seen, world)
             waits = await self._apply(seen, decision)
@@ -101,11 +108,7 @@ class Reconciler:
             # What a Workspace with a mistake wanted before, it goes on to want: what runs of it goes on.
             tools.board.want((namespace, name), decision.wish)
         await self._report(seen, decision)
-        if waits or decision.waits_for_result:
-            return WAIT_SECONDS
-        if seen.model_problem is not None:
-            return MODEL_SECONDS
-        return PROGRESS_SECONDS if decision.running is not None else None
+        return _pause(seen, decision, waits)
 
     async def _with_model(self, workspace: Workspace, seen: Observed, now: datetime) -> Observed:
         spec = workspace.inference or workspace.tuning
@@ -189,6 +192,18 @@ class Reconciler:
         })  # fmt: skip
         self._written[metadata["namespace"], metadata["name"]] = drop_bookkeeping(written)
         await self._tools.events.changed(seen, status)
+
+
+def _pause(seen: Observed, decision: Decision, waits: bool) -> float | None:
+    """Seconds until the next pass over what tells no watch; None: nothing of that kind."""
+    if waits or decision.waits_for_result:
+        return WAIT_SECONDS
+    pauses = [] if seen.hear_again is None else [seen.hear_again]
+    if seen.model_problem is not None:
+        pauses.append(MODEL_SECONDS)
+    elif decision.running is not None:
+        pauses.append(PROGRESS_SECONDS)
+    return min(pauses, default=None)
 
 
 def _made_by_another(key: Key) -> str:

@@ -10,10 +10,10 @@ from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
 from kairay.controller.settings import Settings
-from kairay.controller.waiting import is_ready, pod_trouble
+from kairay.controller.waiting import is_ready, pod_trouble, waiting_reason
 from kairay.kube.objects import POD, RAY_SERVICE, SERVICE, Manifest, labels_of
 from kairay.names import api_keys_name, ray_service_name
-from kairay.objects.metadata import Owner
+from kairay.objects.metadata import REVISION_LABEL, Owner
 from kairay.objects.service import HTTP_PORT, service
 from kairay.plan import ServingShape
 from kairay.ray.cluster_places import model_override, serving_pods
@@ -157,11 +157,11 @@ def _ready(
                 True, Reason.SCALED_TO_ZERO, "no replica now; the next request starts one and waits"
             )
         return _condition(True, Reason.SERVING, f"RayService {name} answers")
-    trouble = pod_trouble(pod for pod in seen.all(POD) if "ray.io/serve" in labels_of(pod)) or pod_trouble(
-        pod for pod in seen.all(POD) if "kairay.dev/revision" not in labels_of(pod)
-    )
-    said = trouble or _first_fault(app) or "its cluster is starting"
-    return _condition(False, Reason.STARTING, f"RayService {name}: {said}")
+    pods = [pod for pod in seen.all(POD) if REVISION_LABEL not in labels_of(pod)]
+    serving = (pod for pod in pods if "ray.io/serve" in labels_of(pod))
+    trouble = pod_trouble(serving, seen.complaints) or pod_trouble(pods, seen.complaints)
+    said = (trouble and trouble.message) or _first_fault(app) or "its cluster is starting"
+    return _condition(False, waiting_reason(trouble, Reason.STARTING), f"RayService {name}: {said}")
 
 
 def _live(owner: Owner, seen: Observed) -> Manifest | None:

@@ -8,7 +8,7 @@ from typing import Any
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
 from kairay.controller.serving import is_exposed
-from kairay.controller.waiting import pod_trouble
+from kairay.controller.waiting import pod_trouble, waiting_reason
 from kairay.kube.objects import DEPLOYMENT, POD, Manifest
 from kairay.nodes.existing import matching
 from kairay.objects.deployment import template_deployment, template_service
@@ -42,14 +42,14 @@ def template_conditions(workspace: Workspace, seen: Observed) -> list[Condition]
     found = seen.find(DEPLOYMENT, name)
     live = found if found is not None and seen.owns(found) else None
     available = ((live or {}).get("status") or {}).get("availableReplicas", 0)
-    trouble = pod_trouble(seen.all(POD))
+    trouble = None if available else pod_trouble(seen.all(POD), seen.complaints)
     ready = Condition(
         type=Type.INFERENCE_READY,
         status=bool(available),
-        reason=Reason.SERVING if available else Reason.STARTING,
+        reason=Reason.SERVING if available else waiting_reason(trouble, Reason.STARTING),
         message=f"Deployment {name} answers"
         if available
-        else f"Deployment {name}: {trouble or 'its pod is starting'}",
+        else f"Deployment {name}: {trouble.message if trouble else 'its pod is starting'}",
     )
     return [resources, ready, replace(ready, type=Type.SUCCEEDED), replace(ready, type=Type.READY)]
 

@@ -101,6 +101,10 @@ def _trim_plain(manifest: Manifest) -> Manifest:
     return _bare(manifest)
 
 
+def _trim_claim(manifest: Manifest) -> Manifest:
+    return _bare(manifest, status={"phase": (manifest.get("status") or {}).get("phase", "")})
+
+
 def _trim_service(manifest: Manifest) -> Manifest:
     return _bare(manifest, spec={"selector": (manifest.get("spec") or {}).get("selector") or {}})
 
@@ -120,8 +124,12 @@ def _trim_config_map(manifest: Manifest) -> Manifest:
 
 def _trim_pod(manifest: Manifest) -> Manifest:
     status, spec = manifest.get("status") or {}, manifest.get("spec") or {}
-    keys = ("phase", "podIP", "conditions", "initContainerStatuses", "containerStatuses")
+    keys = (
+        "phase", "podIP", "conditions", "initContainerStatuses", "containerStatuses", "reason", "message",
+    )  # fmt: skip
     placed = {key: spec[key] for key in ("nodeName", "nodeSelector") if key in spec}
+    if claims := [each for each in spec.get("volumes", ()) if "persistentVolumeClaim" in each]:
+        placed["volumes"] = claims
     limits = [{"resources": {"limits": _gpu_limits(each)}} for each in spec.get("containers", ())]
     return _bare(
         manifest,
@@ -160,7 +168,7 @@ TRIMS: Final[Mapping[Kind, Trim]] = {
     POD: _trim_pod,
     SERVICE: _trim_service,
     CONFIG_MAP: _trim_config_map,
-    CLAIM: _trim_plain,
+    CLAIM: _trim_claim,
     NETWORK_POLICY: _trim_plain,
     NODE: _trim_node,
 }

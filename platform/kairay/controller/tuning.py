@@ -15,7 +15,7 @@ from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
 from kairay.controller.settings import Settings
-from kairay.controller.waiting import pod_trouble
+from kairay.controller.waiting import pod_trouble, waiting_reason
 from kairay.kube.objects import CLAIM, POD, RAY_JOB, Key, Manifest, key_of
 from kairay.names import adapter_tag, claim_name, ray_name
 from kairay.objects.claim import claim
@@ -46,6 +46,8 @@ class TuningDecision:
     removals: tuple[Key, ...] = ()
     started: Condition
     progress: Mapping[str, Any] = field(default_factory=dict)
+    held_by: Reason = Reason.TUNING
+    """Why the work does not go on: the kind of its worker's trouble."""
     waits_for_result: bool = False
     """The job has ended well; its figures are still to be fetched."""
 
@@ -162,21 +164,26 @@ def _follow(
         return _lost(record, status, settings)
     if deployment == "Running" and ended == "RUNNING":
         return _running(record, name, seen)
-    trouble = pod_trouble(seen.all(POD))
-    message = f"RayJob {name}: {trouble or 'its head is starting'}"
-    return TuningDecision(record=record, started=_condition(False, Reason.JOB_WAITING, message))
+    trouble = pod_trouble(seen.all(POD), seen.complaints)
+    message = f"RayJob {name}: {trouble.message if trouble else 'its head is starting'}"
+    reason = waiting_reason(trouble, Reason.JOB_WAITING)
+    return TuningDecision(record=record, started=_condition(False, reason, message))
 
 
 def _running(record: TuningRecord, name: str, seen: Observed) -> TuningDecision:
+    trouble = pod_trouble(seen.all(POD), seen.complaints) if seen.progress is None else None
     if seen.progress is not None:
         told = f"RayJob {name}: step {seen.progress.step} of {seen.progress.total_steps}"
-    elif (trouble := pod_trouble(seen.all(POD))) is not None:
-        told = f"RayJob {name} waits for its worker: {trouble}"
+    elif trouble is not None:
+        told = f"RayJob {name} waits for its worker: {trouble.message}"
     else:
         told = f"RayJob {name} checks the data or waits for its worker"
     progress = {} if seen.progress is None else seen.progress.to_dict()
     return TuningDecision(
-        record=record, started=_condition(True, Reason.JOB_RUNNING, told), progress=progress
+        record=record,
+        started=_condition(True, Reason.JOB_RUNNING, told),
+        progress=progress,
+        held_by=waiting_reason(trouble, Reason.TUNING),
     )
 
 
