@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import textwrap
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,6 +16,11 @@ from kairay.local.status import WorkspaceStatus, read_status
 if TYPE_CHECKING:
     from kairay.kube.client import Client
     from kairay.kube.connect import Connection
+
+
+_NOTHING: Final = (None, "", [], {})
+_MOST_MESSAGE: Final = 100
+"""Characters of a message in the table; the whole is shown with the name."""
 
 
 @click.command("status")
@@ -48,15 +54,18 @@ def command(name: str | None, output: str, cluster: bool, namespace: str | None)
 
 
 def describe(told: dict[str, Any]) -> None:
-    """All that is known of one Workspace, a line each."""
+    """All that is known of one Workspace, a line each; what has parts of its own, below it."""
     for key, value in told.items():
-        if value in (None, "", [], {}):
+        if value in _NOTHING:
             continue
-        if isinstance(value, dict):
-            value = ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
-        elif isinstance(value, list):
-            value = ", ".join(str(v) for v in value)
-        click.echo(f"{key + ':':<14} {value}")
+        if not isinstance(value, dict):
+            click.echo(f"{key + ':':<14} {_text(value)}")
+            continue
+        parts = {name: part for name, part in value.items() if part not in _NOTHING}
+        plain = {name: part for name, part in parts.items() if not isinstance(part, dict | list)}
+        click.echo(f"{key + ':':<14} {_text(plain)}".rstrip())
+        for name in (name for name in parts if name not in plain):
+            click.echo(f"  {name + ':':<12} {_text(parts[name])}")
 
 
 def _show_cluster(name: str | None, output: str, namespace: str | None) -> None:
@@ -78,6 +87,18 @@ def _show_cluster(name: str | None, output: str, namespace: str | None) -> None:
         click.echo(f"no Workspaces in namespace {chosen}; `kairay apply FILE` makes one")
 
 
+def _text(value: Any) -> str:
+    """One line: `a, b` of a list, `key value, …` of a mapping."""
+    match value:
+        case dict():
+            return ", ".join(f"{key} {_text(part)}" for key, part in value.items() if part not in _NOTHING)
+        case list():
+            sentences = any(" " in str(part) for part in value)
+            return ("; " if sentences else ", ").join(_text(part) for part in value)
+        case _:
+            return str(value)
+
+
 def _describe_remote(told: dict[str, Any]) -> None:
     conditions = told.pop("conditions", [])
     describe({key: value for key, value in told.items() if key != "observedGeneration"})
@@ -88,7 +109,8 @@ def _describe_remote(told: dict[str, Any]) -> None:
 def _remote_row(told: dict[str, Any]) -> tuple[str, ...]:
     percent = (told.get("tuning") or {}).get("progressPercent")
     progress = "-" if percent is None else f"{percent}%"
-    return told["name"], str(told.get("state", "-")), progress, str(told.get("message", ""))[:100]
+    message = textwrap.shorten(str(told.get("message", "")), _MOST_MESSAGE, placeholder="…")
+    return told["name"], str(told.get("state", "-")), progress, message
 
 
 def _row(status: WorkspaceStatus) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+from kairay.controller.conditions import POD_TROUBLES
 from kairay.controller.observed import Observed
 from kairay.errors import KairayError
 from kairay.kube.interface import Cluster
@@ -44,11 +45,20 @@ class Events:
 
 
 def news(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Conditions that have another status or reason than before and are worth an event."""
+    """Conditions that have another status or reason than before and are worth an event; several that say the same of
+    one cause count once."""
     old = {each["type"]: (each["status"], each["reason"]) for each in before.get("conditions", ())}
+    told = set()
     for condition in after.get("conditions", ()):
         is_new = old.get(condition["type"]) != (condition["status"], condition["reason"])
-        if condition["type"] in _TOLD and is_new and condition["reason"] not in _QUIET:
+        sentence = (condition["status"], condition["reason"], condition["message"])
+        if (
+            condition["type"] in _TOLD
+            and is_new
+            and condition["reason"] not in _QUIET
+            and sentence not in told
+        ):
+            told.add(sentence)
             yield condition
 
 
@@ -56,7 +66,9 @@ def draw_event(workspace: Manifest, condition: Mapping[str, Any], now: datetime)
     """One event about the Workspace."""
     metadata, stamp = workspace["metadata"], now.strftime("%Y-%m-%dT%H:%M:%SZ")
     bad = condition["status"] == "False" and (
-        condition["reason"] in _FAILURES or condition["type"] == "WorkspaceSucceeded"
+        condition["reason"] in _FAILURES
+        or condition["reason"] in POD_TROUBLES
+        or condition["type"] == "WorkspaceSucceeded"
     )
     return {
         "apiVersion": "v1",

@@ -206,8 +206,8 @@ _UNREACHABLE: Final = "check that node's network, proxy and certificates"
 _PULLS: Final[Sequence[tuple[str, str]]] = (
     (r"429|toomanyrequests|rate limit", "the registry limits pulls: wait, or mirror the image"),
     (r"40[13] |unauthorized|denied|insufficient_scope|authorization failed|no basic auth", "{login}"),
-    (r"not found|manifest unknown|does not exist", "correct its name or tag, or push it"),
     (r"no match for platform|no matching manifest", "it is not built for that node's processor"),
+    (r"not found|manifest unknown|does not exist", "correct its name or tag, or push it"),
     (r"no space left", "the node's disk is full: give nodes a larger one"),
     (r"no such host|timeout|refused|unreachable|deadline exceeded|x509|tls:", _UNREACHABLE),
     (

@@ -13,20 +13,18 @@ from typing import Any
 
 import aiohttp
 
-from kairay.errors import HostError, InputError, KairayError, TransientError
+from kairay.errors import TransientError
+from kairay.kube.answers import read_event, read_lines, read_refusal
 from kairay.kube.connect import Connection
-from kairay.kube.errors import AbsentError, ConflictError, GoneError
-from kairay.kube.interface import FIELD_MANAGER, EventType, Labels, Right, WatchEvent
+from kairay.kube.errors import AbsentError
+from kairay.kube.interface import FIELD_MANAGER, Labels, Right, WatchEvent
 from kairay.kube.objects import Key, Kind, Manifest, Trim, key_of, kind_of
 
 _TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
 _WATCH_SECONDS = 300
 _PAGE = 500
-_MOST_LINE = 16 * 2**20
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
-_NO_SUCH_FIELD = "failed to create typed patch object"
-"""What server-side apply says, with status 500, of a field that the schema does not have."""
 
 
 class Client:
@@ -136,9 +134,9 @@ class Client:
                 )
             async with answer:
                 if answer.status != HTTPStatus.OK:
-                    raise _refusal(answer.status, await answer.text(), "GET", kind.plural, answer.headers)
-                async for line in _lines(answer):
-                    yield _event(json.loads(line), kind)
+                    raise read_refusal(answer.status, await answer.text(), "GET", kind.plural, answer.headers)
+                async for line in read_lines(answer):
+                    yield read_event(json.loads(line), kind)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise TransientError(f"the watch of {kind.plural} broke: {error!r}", retry_after=1.0) from error
 
@@ -192,7 +190,7 @@ class Client:
             if answer.status == HTTPStatus.UNAUTHORIZED and not fresh:
                 continue
             if answer.status >= HTTPStatus.BAD_REQUEST:
-                raise _refusal(answer.status, text, method, about, answer.headers)
+                raise read_refusal(answer.status, text, method, about, answer.headers)
             return text
         raise AssertionError("the second round returns or raises")
 
@@ -231,70 +229,6 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
         for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
             made.setsockopt(socket.IPPROTO_TCP, option, value)
     return made
-
-
-async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Lines of any length: Ray's objects are long."""
-    rest = b""
-    async for chunk in answer.content.iter_any():
-        rest += chunk
-        *whole, rest = rest.split(b"\n")
-        for line in whole:
-            if line:
-                yield line
-        if len(rest) > _MOST_LINE:
-            raise ValueError(f"a line of more than {_MOST_LINE} bytes")
-
-
-def _event(line: Mapping[str, Any], kind: Kind) -> WatchEvent:
-    found = line["object"]
-    if line["type"] == "ERROR":
-        if found.get("code") == HTTPStatus.GONE:
-            raise GoneError(f"the watch of {kind.plural} is too far behind")
-        raise TransientError(f"the watch of {kind.plural}: {found.get('message', 'no reason given')}")
-    return WatchEvent(EventType(line["type"]), found)
-
-
-def _refusal(status: int, text: str, method: str, about: str, headers: Mapping[str, str]) -> KairayError:
-    """The error tree's word for an HTTP status; the message is the API server's own."""
-    said = _status_object(text)
-    message = f"{about}: {str(said.get('message') or text.strip())[:2000]}"
-    if _NO_SUCH_FIELD in message:
-        return InputError(message)
-    match status:
-        case HTTPStatus.UNPROCESSABLE_ENTITY if _names_another_uid(said):
-            return ConflictError(message, retry_after=0.5)
-        case HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY | HTTPStatus.METHOD_NOT_ALLOWED:
-            return InputError(message)
-        case HTTPStatus.UNAUTHORIZED:
-            return HostError(f"{about}: the cluster does not accept these credentials; log in again")
-        case HTTPStatus.NOT_FOUND:
-            return AbsentError(message)
-        case HTTPStatus.CONFLICT:
-            return ConflictError(message, retry_after=0.5)
-        case HTTPStatus.GONE:
-            return GoneError(message)
-        case HTTPStatus.FORBIDDEN:
-            return KairayError(f"{message}; ask for the right to {method} it", reason="Forbidden")
-        case HTTPStatus.TOO_MANY_REQUESTS:
-            return TransientError(message, retry_after=float(headers.get("Retry-After", 2)))
-        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TransientError(message, retry_after=2.0)
-    return KairayError(f"{message} (HTTP {status})")
-
-
-def _status_object(text: str) -> Mapping[str, Any]:
-    """Kubernetes' own Status, empty where a proxy in between speaks."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _names_another_uid(said: Mapping[str, Any]) -> bool:
-    causes = (said.get("details") or {}).get("causes") or ()
-    return any(each.get("field") == "metadata.uid" for each in causes)
 
 
 def _selector(labels: Labels | None) -> dict[str, str]:

@@ -72,7 +72,8 @@ class Cluster(Protocol):
     ) -> tuple[list[Manifest], str]:
         """All objects (None: of all namespaces) and the resourceVersion to watch from.
 
-        Each has apiVersion and kind. `fields` are those that the kind can be selected by: `spec.nodeName` of pods.
+        Each has apiVersion and kind. `fields` are those that the kind can be selected by: `spec.nodeName` of pods,
+        `involvedObject.uid` of events.
         `trim` is applied to each page as it comes, so a long list needs little memory.
         """
 
