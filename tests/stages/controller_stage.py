@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kairay.controller.board import NodeBoard
+from kairay.controller.events import Recorder
 from kairay.controller.look import WATCHED
 from kairay.controller.models import ModelLookUp, Models
 from kairay.controller.observed import Observed
@@ -75,10 +76,14 @@ class Stage:
         """A new process: nothing is remembered."""
         views = {kind: LiveView(self.cluster, kind) for kind in WATCHED}
         self.reconciler = Reconciler(Tools(
-            cluster=self.cluster, views=views, ray=SilentRay(), events=NoEvents(), settings=Settings(),
+            cluster=self.cluster, views=views, ray=SilentRay(), events=self.recorder(), settings=Settings(),
             skus=load_skus(), board=NodeBoard(lambda name: None), models=self.models,
             namespace="kairay-system", now=lambda: self.now,
         ))  # fmt: skip
+
+    def recorder(self) -> Recorder:
+        """Who hears what turned."""
+        return NoEvents()
 
     def passes(self, count: int = 1) -> float | None:
         """What the last one wants: seconds until the next."""

@@ -68,7 +68,7 @@ EVENTS = [
     ("FailedMount",
      'MountVolume.SetUp failed for volume "juicefs-pv" : rpc error: code = Internal desc = Could not mount juicefs: no',
      Reason.VOLUME_NOT_MOUNTED, "volume juicefs-pv cannot be mounted: Could not mount juicefs: no; more: kubectl"),
-    ("FailedMount", ("Unable to attach or mount volumes: unmounted volumes=[nfs], unattached volumes=[nfs default-token]"
+    ("FailedMount", ("Unable to attach or mount volumes: unmounted volumes=[nfs], unattached volumes=[nfs]"
      ": timed out waiting for the condition"), Reason.VOLUME_NOT_MOUNTED, "its volumes nfs are not mounted yet"),
     ("FailedAttachVolume", 'Multi-Attach error for volume "pvc-9db" Volume is already used by pod(s) old-1, old-2',
      Reason.VOLUME_NOT_MOUNTED, "pod old-1 still holds the volume pvc-9db: it is free some minutes after"),
@@ -158,8 +158,8 @@ IMAGES = [
      "(no such host): check that node's network"),
     (HEAD + 'failed to do request: Head "https://ghcr.io/v2/": dial tcp 31.13.95.34:443: i/o timeout',
      "(i/o timeout): check that node's network"),
-    (("rpc error: code = Unknown desc = toomanyrequests: You have reached your pull rate limit. You may increase the"
-     " limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit"), "the registry limits pulls"),
+    (("rpc error: code = Unknown desc = toomanyrequests: You have reached your pull rate limit. You may increase it"
+     " by upgrading: https://www.docker.com/increase-rate-limit"), "the registry limits pulls"),
     (HEAD + "no match for platform in manifest: not found", "it is not built for that node's processor"),
     ("something new", f"cannot pull the image {GPU_IMAGE}: something new"),
 ]  # fmt: skip
