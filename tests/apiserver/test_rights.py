@@ -11,6 +11,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ def done(guarded: BareApiServer, audit: Audit) -> Audit:
     try:
         with controller(guarded, audit.folder):
             make_all(guarded)
+            wait_for_a_secret(guarded)
             finish_job(guarded)
             stop_serving(guarded)
             tune_anew(guarded)
@@ -148,6 +150,36 @@ def make_all(server: BareApiServer) -> None:
     eventually("a RayJob is made", lambda: jobs(server))
     for name in ("chat", "own", "tune"):
         eventually(f"{name} has a status", lambda name=name: status(server, name).get("conditions"))
+
+
+def wait_for_a_secret(server: BareApiServer) -> None:
+    """As the kubelet would: a pod has a node for an hour, and that its Secret is missing stands in an event alone."""
+    labels = {"kairay.dev/workspace": "chat", "kairay.dev/role": "worker", "ray.io/serve": "true"}
+    made = server.api.apply({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "waits", "labels": labels},
+        "spec": {"nodeName": "gpu", "containers": [{"name": "ray-worker", "image": "none"}]},
+    }, TEAM)  # fmt: skip
+    now = datetime.now(UTC)
+    server.api.apply({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "waits.1"},
+        "type": "Warning", "reason": "FailedMount",
+        "message": 'MountVolume.SetUp failed for volume "login-0" : secret "pull" not found',
+        "involvedObject": {
+            "apiVersion": "v1", "kind": "Pod", "name": "waits", "namespace": TEAM, "uid": made["metadata"]["uid"],
+        },
+        "lastTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }, TEAM)  # fmt: skip
+    since = (now - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": since}
+    server.api.patch(
+        f"/api/v1/namespaces/{TEAM}/pods/waits/status",
+        {"status": {"phase": "Pending", "conditions": [placed]}},
+    )
+    eventually(
+        "what is missing is said", lambda: "no Secret pull" in status(server, "chat").get("message", "")
+    )
+    server.api.delete(f"/api/v1/namespaces/{TEAM}/pods/waits", grace_seconds=0)
+    eventually("it is forgotten", lambda: "no Secret pull" not in status(server, "chat").get("message", ""))
 
 
 def finish_job(server: BareApiServer) -> None:

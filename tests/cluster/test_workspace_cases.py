@@ -165,6 +165,29 @@ def test_an_edit_undone_and_an_upgrade_ask_for_no_gpu(
     assert not seen, "neither the edit's undoing nor the upgrade asks for a GPU"
 
 
+def test_a_push_secret_that_is_missing_is_named_and_the_job_goes_on_when_it_is_made(
+    kairay: Cluster, namespace: str, apply: Apply, kubectl: Kubectl
+) -> None:
+    provide(kairay, namespace)
+    kubectl("-n", namespace, "delete", "secret", "push")
+    apply(TUNING.format(data="questions", registry=kairay.private_registry, repository=namespace))
+    told = eventually(
+        "the secret is named", lambda: message_of(kairay, namespace, "changing", "JobStarted"),
+        lambda text: "Secret" in text, seconds=90,
+    )  # fmt: skip
+    assert (
+        f"there is no Secret push in namespace {namespace}; create it: kubectl -n {namespace} create" in told
+    )
+    assert reason_of(kairay, namespace, "changing", "JobStarted") == "ReferenceMissing"
+    provide(kairay, namespace)
+    # The kubelet tries its mounts at most every two minutes.
+    eventually(
+        "the job starts", lambda: condition(kairay, namespace, "changing", "JobStarted"),
+        lambda verdict: verdict == "True", seconds=240,
+    )  # fmt: skip
+    assert "Secret" not in status(kairay, namespace, "changing")["message"]
+
+
 def test_the_users_own_pod_answers_behind_port_80_and_leaves_nothing(
     kairay: Cluster, namespace: str, apply: Apply, kubectl: Kubectl
 ) -> None:
