@@ -149,6 +149,18 @@ def test_nothing_that_runs_or_says_why_it_waits_costs_a_call() -> None:
     assert stage.asked == 0
 
 
+def test_a_pod_that_serves_an_earlier_adapter_is_not_what_a_job_waits_for() -> None:
+    stage = Waiting()
+    stage.cluster.remove(Key(POD, "team", "head"))
+    refused = {"waiting": {"reason": "ErrImagePull", "message": "not found"}}
+    status = creating(containerStatuses=[{"name": "ray-worker", "image": "x", "state": refused}])
+    serves = stage.put_pod("worker", role="worker", status=status)
+    del serves["metadata"]["labels"]["kairay.dev/revision"]
+    stage.cluster.put(serves)
+    stage.passes()
+    assert stage.condition("JobStarted")[0] == "JobWaiting"
+
+
 def test_a_claim_that_nobody_fulfils_is_told_for_its_pod() -> None:
     stage = Waiting()
     stage.cluster.set_status(Key(POD, "team", "head"), RUNNING)

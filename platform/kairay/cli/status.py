@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kairay.kube.connect import Connection
 
 
-_NOTHING: Final = (None, "", [], {})
+_NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
 _MOST_MESSAGE: Final = 100
 """Characters of a message in the table; the whole is shown with the name."""
 

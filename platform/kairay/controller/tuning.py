@@ -14,9 +14,10 @@ from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
+from kairay.controller.remedies import Trouble
 from kairay.controller.settings import Settings
 from kairay.controller.waiting import pod_trouble, waiting_reason
-from kairay.kube.objects import CLAIM, POD, RAY_JOB, Key, Manifest, key_of
+from kairay.kube.objects import CLAIM, POD, RAY_JOB, Key, Manifest, key_of, labels_of
 from kairay.names import adapter_tag, claim_name, ray_name
 from kairay.objects.claim import claim
 from kairay.objects.configmap import tune_config_map
@@ -164,14 +165,14 @@ def _follow(
         return _lost(record, status, settings)
     if deployment == "Running" and ended == "RUNNING":
         return _running(record, name, seen)
-    trouble = pod_trouble(seen.all(POD), seen.complaints)
+    trouble = _job_trouble(seen)
     message = f"RayJob {name}: {trouble.message if trouble else 'its head is starting'}"
     reason = waiting_reason(trouble, Reason.JOB_WAITING)
     return TuningDecision(record=record, started=_condition(False, reason, message))
 
 
 def _running(record: TuningRecord, name: str, seen: Observed) -> TuningDecision:
-    trouble = pod_trouble(seen.all(POD), seen.complaints) if seen.progress is None else None
+    trouble = _job_trouble(seen) if seen.progress is None else None
     if seen.progress is not None:
         told = f"RayJob {name}: step {seen.progress.step} of {seen.progress.total_steps}"
     elif trouble is not None:
@@ -185,6 +186,12 @@ def _running(record: TuningRecord, name: str, seen: Observed) -> TuningDecision:
         progress=progress,
         held_by=waiting_reason(trouble, Reason.TUNING),
     )
+
+
+def _job_trouble(seen: Observed) -> Trouble | None:
+    """Of the job's pods: an earlier adapter may be served meanwhile."""
+    pods = (pod for pod in seen.all(POD) if REVISION_LABEL in labels_of(pod))
+    return pod_trouble(pods, seen.complaints)
 
 
 def _succeeded(workspace: Workspace, record: TuningRecord, seen: Observed) -> TuningDecision:
