@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kairay.config_maps import INFERENCE_KEY, TRAINING_KEY, engine_settings, training_sections
 from kairay.errors import InputError
 from kairay.memory import INT8_BITS, NF4_PLAIN_BITS, Optimizer
-from kairay.plan_config_keys import KV_WORDS, OPTIMIZERS, SERVING, TRAINING, Key
+from kairay.plan_config_keys import HEAVIEST, KV_WORDS, OPTIMIZERS, SERVING, TRAINING, Key
 from kairay.plan_wishes import ALL_LINEAR, ServingWishes, TuningWishes, Wishes
 from kairay.values import mapping
 
@@ -121,7 +121,7 @@ class _Notes:
         return {
             "source": self._source,
             "said": tuple(self._said.values()),
-            "costs": tuple(self._costs.values()),
+            "costs": tuple(self._costs[wish] for wish in HEAVIEST if wish in self._costs),
             "uncounted": tuple(self.uncounted),
         }
 

@@ -166,7 +166,7 @@ TRAINING: Final[Mapping[str, Mapping[str, Key]]] = {
     },
     "LoraConfig": {
         "r": Key(wish="rank", read=whole(1), costs=_always),
-        "lora_dropout": Key(wish="dropout", read=number(0, 0.99), costs=bool),
+        "lora_dropout": Key(wish="dropout", read=number(0, 0.99)),
         "target_modules": Key(wish="target_modules", read=names, costs=lambda named: isinstance(named, str)),
         "layers_to_transform": Key(wish="first_layer", read=_first),
         "modules_to_save": Key(wish="saved_modules", read=_whole_modules, costs=bool),
@@ -208,3 +208,10 @@ SERVING: Final[Mapping[str, Key]] = {
     **dict.fromkeys(_UNCOUNTED, Key(wish=None, read=anything, costs=bool)),
 }
 """vLLM's options, by name."""
+
+HEAVIEST: Final = (
+    "micro_batch", "sequence_length", "checkpointing", "dtype", "compute_dtype", "saved_modules", "eight_bits", "rank",
+    "target_modules", "double_quantised", "context_length", "kv_cache_bytes", "tensor_parallel", "pipeline_parallel",
+    "utilisation", "batch_tokens", "max_requests",
+)  # fmt: skip
+"""Wishes that may cost memory, those first that usually cost most."""

@@ -23,14 +23,14 @@ class _Wishes:
     said: tuple[str, ...] = ()
     """What was written and is planned with, such as `LoraConfig.r 128`."""
     costs: tuple[str, ...] = ()
-    """The part of it that changes the memory, in short, such as `r 128`."""
+    """The part of it that may take more memory than the preset's own, in short, the heaviest first: `r 128`."""
     uncounted: tuple[str, ...] = ()
     """What was written, changes the memory, and is not in the estimate; each with what is counted instead."""
 
     @property
     def because(self) -> str:
-        """Which of it makes the work larger than the preset's, as the end of a sentence; empty when none does."""
-        return f" with {', '.join(self.costs)}" if self.costs else ""
+        """What of it makes the work large, two things at most, as the end of a sentence; empty when nothing does."""
+        return f" with {' and '.join(self.costs[:2])}" if self.costs else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
