@@ -24,12 +24,15 @@ from kairay.plan_advice import (
     replacements,
     unknown_size,
 )
-from kairay.plan_candidates import Candidate, Demand, choose, chosen_of, not_taken, weigh, weigh_all
+from kairay.plan_candidates import Candidate, choose, chosen_of, not_taken, weigh, weigh_all
+from kairay.plan_demand import Demand
 from kairay.plan_job import JobCost, TrainingData
 from kairay.plan_json import plan_to_dict
 from kairay.plan_quota import Quota
 from kairay.plan_serving import Engine, ReplicaBounds, ServingShape
 from kairay.plan_tuning import TuningShape
+from kairay.plan_wish_words import wish_faults, wish_warnings
+from kairay.plan_wishes import ServingWishes, TuningWishes, Wishes
 from kairay.presets import Preset, TuningMethod
 from kairay.skus import CLOUDS, Sku, SkuKind, find_sku
 
@@ -106,6 +109,7 @@ def make_plan(
     quota: Quota | None = None,
     advise: Mapping[str, Sku] | None = None,
     cutter: Cutter = Cutter.ANYONE,
+    wishes: Wishes | None = None,
 ) -> Plan:
     """Plan a Workspace of this preset.
 
@@ -113,10 +117,13 @@ def make_plan(
     whoever is in `skus`; the machine is only shown beside them. Locally it is the choice, and the size that the
     Workspace names is not used. With `data`, tuning is ranked by the cost of the job, without it by that of a
     million tokens; no plan exceeds a `quota` that is known. Where nothing of `skus` will do, the problem names the
-    smallest of `advise` that will (None: of `skus`). `cutter` cuts the GPUs of new nodes into slices. InputError
-    for a Workspace that brings its own container: there is nothing to plan.
+    smallest of `advise` that will (None: of `skus`). `cutter` cuts the GPUs of new nodes into slices.
+    `wishes` are what the user's own config fixes (`kairay.plan_config.read_config`; None: it was not seen).
+    InputError for a Workspace that brings its own container: there is nothing to plan.
     """
-    demand = replace(_demand(workspace, preset, target), data=data, quota=quota, cutter=cutter)
+    demand = _with_wishes(_demand(workspace, preset, target), wishes)
+    demand = replace(demand, data=data, quota=quota, cutter=cutter)
+    local = target is PlanTarget.LOCAL
     asked_for = workspace.resource.instance_type or None
     plan = Plan(
         workspace=workspace.metadata.name,
@@ -129,12 +136,20 @@ def make_plan(
         candidates=(),
         chosen=None,
         data=data if workspace.tuning is not None else None,
-        warnings=(*general_warnings(workspace, preset), *cutter_hints(demand.mig, cutter, skus.values())),
-        problems=(*preset_faults(workspace, preset), *cutter_faults(demand.mig, cutter, skus.values())),
+        warnings=(
+            *general_warnings(workspace, preset),
+            *cutter_hints(demand.mig, cutter, skus.values()),
+            *wish_warnings(workspace, wishes, preset, local=local),
+        ),
+        problems=(
+            *preset_faults(workspace, preset),
+            *cutter_faults(demand.mig, cutter, skus.values()),
+            *wish_faults(wishes, preset, local=local),
+        ),
     )
     if plan.problems:
         return plan
-    if target is PlanTarget.LOCAL:
+    if local:
         return _plan_machine(plan, demand, machine, skus, now)
     return _shown_beside(_plan_cluster(plan, demand, skus, advise, now), demand, machine, now)
 
@@ -173,6 +188,17 @@ def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:
     )
 
 
+def _with_wishes(demand: Demand, wishes: Wishes | None) -> Demand:
+    match wishes:
+        case TuningWishes() if demand.tuning is not None:
+            facts = wishes.applied(demand.tuning, demand.preset.model)
+            return replace(demand, tuning=facts, tuning_wishes=wishes)
+        case ServingWishes():
+            return replace(demand, serving_wishes=wishes)
+        case _:
+            return demand
+
+
 def _plan_cluster(
     plan: Plan, demand: Demand, skus: Mapping[str, Sku], advise: Mapping[str, Sku] | None, now: date
 ) -> Plan:
@@ -183,7 +209,8 @@ def _plan_cluster(
     chosen = chosen_of(candidates)
     if chosen is not None and (plan.asked_for is None or asked is not None):
         warnings = choice_warnings(demand, chosen, chosen_of(open_choice), now)
-        return replace(_taken(plan, candidates, chosen), warnings=(*plan.warnings, *warnings))
+        taken = _taken(plan, demand, candidates, chosen)
+        return replace(taken, warnings=(*plan.warnings, *warnings))
     wider = open_choice
     if advise is not None:
         like = asked or next((candidate.sku for candidate in open_choice), None)
@@ -218,10 +245,10 @@ def _plan_machine(
     rest = tuple(
         replace(lost, reason=lost.reason or "the GPU is faster") for lost in weighed if lost is not best
     )
-    return replace(_taken(plan, (*taken, *rest), taken[0]), warnings=warnings)
+    return replace(_taken(plan, demand, (*taken, *rest), taken[0]), warnings=warnings)
 
 
-def _taken(plan: Plan, candidates: tuple[Candidate, ...], chosen: Candidate) -> Plan:
+def _taken(plan: Plan, demand: Demand, candidates: tuple[Candidate, ...], chosen: Candidate) -> Plan:
     return replace(
         plan,
         candidates=candidates,
@@ -230,6 +257,7 @@ def _taken(plan: Plan, candidates: tuple[Candidate, ...], chosen: Candidate) -> 
         serving=chosen.serving,
         usd_per_hour=chosen.usd_per_hour,
         job=chosen.job,
+        data=None if chosen.tuning is None else demand.data_of(chosen.tuning),
     )
 
 

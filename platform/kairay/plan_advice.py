@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from kairay.memory import missing_facts, parameter_count
 from kairay.mig import is_profile
-from kairay.plan_candidates import Candidate, Demand, cost_words, holds, smallest, spreads, usd
+from kairay.plan_candidates import Candidate, cost_words, holds, smallest, spreads, usd
+from kairay.plan_demand import Demand
 from kairay.plan_sizes import retirement, vetoes
 from kairay.presets import Preset
 from kairay.quantities import format_bytes
@@ -84,6 +85,9 @@ def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...], wider: tupl
         )
     if demand.mig is not None:
         return f"no slice of {demand.mig} holds {name}; take a larger profile, or a smaller preset"
+    if demand.because:
+        source = demand.tuning_wishes.source or demand.serving_wishes.source
+        return f"no known size fits {name}{demand.because}; lower that in {source}, or take a smaller preset"
     return f"no known size fits {name}; take a smaller preset"
 
 

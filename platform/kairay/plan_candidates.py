@@ -11,43 +11,17 @@ from typing import Final
 
 from kairay.errors import InputError
 from kairay.memory import MemoryUse
-from kairay.mig import Cutter
-from kairay.plan_job import JobCost, TrainingData, estimate_job
-from kairay.plan_quota import Quota
-from kairay.plan_serving import ReplicaBounds, ServingShape, shape_serving
+from kairay.plan_demand import Demand
+from kairay.plan_job import JobCost, estimate_job
+from kairay.plan_replica import split_fault
+from kairay.plan_serving import ServingShape, shape_serving
 from kairay.plan_sizes import in_parts, vetoes
 from kairay.plan_tuning import TuningShape, shape_tuning
-from kairay.presets import Preset, TuningFacts, TuningMethod
 from kairay.quantities import format_bytes
 from kairay.skus import Device, Sku, SkuKind
 
 _KEPT: Final = 64
 """Answers of `weigh_all`, each of about 50 kB."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """What the work asks of a machine, taken from a Workspace."""
-
-    preset: Preset
-    tuning: TuningFacts | None
-    """None: nothing is tuned."""
-    method: TuningMethod
-    workers: int | None
-    bounds: ReplicaBounds | None
-    """None: nothing is served."""
-    max_usd_per_hour: float | None
-    mig: str | None = None
-    """Profile of the slices that each GPU is cut into, such as 1g.10gb; None: whole GPUs."""
-    cutter: Cutter = Cutter.ANYONE
-    """Who cuts the GPUs of new nodes."""
-    gpus_per_node: int | None = None
-    """Of each node no more than these are used; None: all."""
-    spot: bool = False
-    data: TrainingData | None = None
-    """None: how much there is to learn from is not known."""
-    quota: Quota | None = None
-    """None: nobody has asked Azure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +86,9 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
         sku, used = in_parts(sku, demand.mig, demand.cutter, demand.gpus_per_node)
     except InputError as error:
         return Candidate(sku=sku, fits=False, reason=error.message, usd_per_hour=sku.usd_per_hour)
-    model, tuning, serving = demand.preset.model, None, None
-    if demand.tuning is not None:
-        tuning = shape_tuning(model, demand.tuning, sku, method=demand.method, workers=demand.workers)
-    if demand.bounds is not None:
-        serving = shape_serving(model, used, demand.bounds, tuned=demand.tuning)
+    if demand.bounds is not None and (fault := split_fault(demand.preset.model, used, demand.serving_wishes)):
+        return Candidate(sku=sku, fits=False, reason=fault, usd_per_hour=sku.usd_per_hour)
+    tuning, serving = _shapes(demand, sku, used)
     nodes = max(shape.nodes for shape in (tuning, serving) if shape is not None)
     spot = demand.spot and sku.spot_usd_per_hour is not None
     price = sku.spot_usd_per_hour if spot else sku.usd_per_hour
@@ -134,9 +106,24 @@ def weigh(demand: Demand, sku: Sku, *, today: date, asked_for: bool = False) -> 
         serving=serving,
     )
     fault = (
-        _shortfall(weighed) or _over_budget(weighed, demand.max_usd_per_hour) or _over_quota(weighed, demand)
+        _shortfall(weighed, demand)
+        or _over_budget(weighed, demand.max_usd_per_hour)
+        or _over_quota(weighed, demand)
     )
     return replace(weighed, fits=False, reason=fault, job=None) if fault else weighed
+
+
+def _shapes(demand: Demand, sku: Sku, used: Sku) -> tuple[TuningShape | None, ServingShape | None]:
+    """The work on this size; `used`: what of it may serve."""
+    model, tuning, serving = demand.preset.model, None, None
+    if demand.tuning is not None:
+        tuning = shape_tuning(
+            model, demand.tuning, sku,
+            method=demand.method, workers=demand.workers, wishes=demand.tuning_wishes,
+        )  # fmt: skip
+    if demand.bounds is not None:
+        serving = shape_serving(model, used, demand.bounds, tuned=demand.tuning, wishes=demand.serving_wishes)
+    return tuning, serving
 
 
 def _weigh_each(
@@ -249,7 +236,7 @@ def _dearer(candidate: Candidate, best: Candidate) -> str:
 
 def _job(demand: Demand, sku: Sku, shape: TuningShape, price: float | None) -> JobCost | None:
     hourly = None if price is None else price * shape.nodes
-    return estimate_job(demand.preset.model, shape, sku, usd_per_hour=hourly, data=demand.data)
+    return estimate_job(demand.preset.model, shape, sku, usd_per_hour=hourly, data=demand.data_of(shape))
 
 
 def _gpus(tuning: TuningShape | None, serving: ServingShape | None) -> int:
@@ -261,27 +248,31 @@ def _gpus(tuning: TuningShape | None, serving: ServingShape | None) -> int:
     return max(counts)
 
 
-def _shortfall(candidate: Candidate) -> str:
+def _shortfall(candidate: Candidate, demand: Demand | None = None) -> str:
     """Why the machine does not hold the work; empty when it does."""
     sku, tuning, serving = candidate.sku, candidate.tuning, candidate.serving
     if tuning is not None:
         if not tuning.memory.fits:
-            return _too_small("tuning", tuning.memory, sku)
+            because = "" if demand is None else demand.tuning_wishes.because
+            return _too_small("tuning", tuning.memory, sku, because)
         if sku.kind is SkuKind.LOCAL and (tuning.nodes > 1 or tuning.workers > sku.cores):
             have = f"{sku.gpus} GPUs" if sku.device is Device.CUDA else f"{sku.cores} cores"
             return f"tuning.workers asks for {tuning.workers}, there are {have}"
     if serving is not None and not serving.memory.fits:
         several = f" even over {serving.nodes} machines" if spreads(candidate) else ""
-        return _too_small(f"serving{several}", serving.memory, sku)
+        heard = demand is not None and sku.kind is not SkuKind.LOCAL
+        because = demand.serving_wishes.because if demand is not None and heard else ""
+        return _too_small(f"serving{several}", serving.memory, sku, because)
     return ""
 
 
-def _too_small(what: str, use: MemoryUse, sku: Sku) -> str:
+def _too_small(what: str, use: MemoryUse, sku: Sku, because: str) -> str:
     if sku.kind is SkuKind.LOCAL:
         whose = "this machine has" if sku.device is Device.CPU else "its GPU has"
         room = f"{whose} {format_bytes(use.capacity)}, of which {format_bytes(use.limit)} may be used"
-        return f"{what} needs {format_bytes(use.total)}; {room}"
-    return f"{what} needs {format_bytes(use.total)} per GPU, {format_bytes(use.limit)} may be used"
+        return f"{what} needs {format_bytes(use.total)}{because}; {room}"
+    needs = f"{what} needs {format_bytes(use.total)} per GPU{because}"
+    return f"{needs}{';' if because else ','} {format_bytes(use.limit)} may be used"
 
 
 def _over_budget(candidate: Candidate, most: float | None) -> str:

@@ -10,7 +10,7 @@ out: under a tenth at rows of 4,096 tokens. Of a mixture of experts only what a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kairay import memory
 from kairay.gpu_rates import peak_flops
@@ -46,6 +46,10 @@ class TrainingData:
     def trained_tokens(self) -> int:
         """Of the whole run."""
         return int(self.tokens * self.epochs)
+
+    def over(self, steps: int, shape: TuningShape) -> TrainingData:
+        """The same data for a run of so many optimiser steps."""
+        return replace(self, epochs=steps * shape.tokens_per_step / max(1, self.tokens))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from kairay import memory
 from kairay.memory import Dtype, MemoryUse
 from kairay.plan_replica import (
-    MOST_REQUESTS,
     REFERENCE_CONTEXT,
     TRANSFORMERS_BATCH,
     Engine,
@@ -21,6 +20,7 @@ from kairay.plan_replica import (
     parts,
 )
 from kairay.plan_sizes import compute_dtype, device_memory
+from kairay.plan_wishes import NO_SERVING_WISHES, ServingWishes
 from kairay.presets import ModelFacts, TuningFacts
 from kairay.skus import Device, Sku, SkuKind
 
@@ -75,16 +75,22 @@ class ServingShape:
 
 
 def shape_serving(
-    model: ModelFacts, sku: Sku, bounds: ReplicaBounds, *, tuned: TuningFacts | None = None
+    model: ModelFacts,
+    sku: Sku,
+    bounds: ReplicaBounds,
+    *,
+    tuned: TuningFacts | None = None,
+    wishes: ServingWishes = NO_SERVING_WISHES,
 ) -> ServingShape:
     """The service that a size allows, each replica on as few GPUs as hold it; its memory says if none of the
     splits do.
 
-    `tuned`: an adapter made so is served beside the base model.
+    `tuned`: an adapter made so is served beside the base model. `wishes` are vLLM's, and can be had
+    (`kairay.plan_replica.split_fault`).
     """
     if sku.device is Device.CPU:
         return _on_processor(model, sku, bounds, tuned)
-    for part in parts(model, sku):
+    for part in parts(model, sku, wishes):
         use = gpu_memory(part, sku, tuned)
         if use.fits:
             break
@@ -108,12 +114,12 @@ def _on_gpus(part: GpuPart, use: MemoryUse, sku: Sku, bounds: ReplicaBounds) -> 
         max_replicas=replicas,
         tensor_parallel=part.tensor,
         pipeline_parallel=part.pipeline,
-        context_length=_context(part.model, part.context(use.kv_cache)),
+        context_length=part.wishes.context_length or _context(part.model, part.context(use.kv_cache)),
         kv_cache_bytes=use.kv_cache,
         threads=None,
         idle_seconds=bounds.idle_seconds,
         target_ongoing_requests=bounds.target_ongoing_requests
-        or _target(use.kv_cache, part.kv_bytes(_TYPICAL_REQUEST), most=MOST_REQUESTS),
+        or _target(use.kv_cache, part.kv_bytes(_TYPICAL_REQUEST), most=part.most_requests),
         memory=use,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import date
 
 from kairay.errors import InputError
-from kairay.memory import CPU_UTILISATION, UTILISATION, Dtype
+from kairay.memory import CPU_UTILISATION, REPORTED, UTILISATION, Dtype
 from kairay.mig import Cutter, cut
 from kairay.skus import LOWEST_CAPABILITY, Device, Sku, SkuKind, SkuStatus
 
@@ -20,15 +20,17 @@ def compute_dtype(sku: Sku) -> Dtype:
     return Dtype.FLOAT16 if sku.device is Device.CUDA else Dtype.FLOAT32
 
 
-def device_memory(sku: Sku) -> tuple[int, int]:
-    """Bytes of one device (of the machine, on a processor), and how many of them a plan may use.
+def device_memory(sku: Sku, *, utilisation: float | None = None) -> tuple[int, int]:
+    """Bytes of one device (of the machine, on a processor), and how many of them a plan may use; `utilisation` is the
+    part of a GPU's memory, as its driver reports it, that somebody set.
 
     What is free at the moment does not count: the same machine gets the same plan, and a service of an
     earlier run that still holds memory does not stand in its own way. A plan warns where too little is free.
     """
     if sku.device is Device.CPU:
         return sku.ram_bytes, int(sku.ram_bytes * CPU_UTILISATION)
-    return sku.bytes_per_gpu, int(sku.bytes_per_gpu * UTILISATION)
+    part = UTILISATION if utilisation is None else REPORTED * utilisation
+    return sku.bytes_per_gpu, int(sku.bytes_per_gpu * part)
 
 
 def in_parts(sku: Sku, mig: str | None, cutter: Cutter, most: int | None) -> tuple[Sku, Sku]:

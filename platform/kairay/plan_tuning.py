@@ -8,13 +8,18 @@ is worth.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kairay import memory
-from kairay.memory import Dtype, MemoryUse, TuningWork
+from kairay.memory import Dtype, MemoryUse, Optimizer, TuningWork
 from kairay.plan_sizes import compute_dtype, device_memory
+from kairay.plan_wishes import NO_TUNING_WISHES, TuningWishes
 from kairay.presets import ModelFacts, TuningFacts, TuningMethod
 from kairay.skus import Device, Sku, SkuKind
+
+_UNPAGED = {Optimizer.PAGED_ADAMW: Optimizer.ADAMW, Optimizer.PAGED_ADAMW_8BIT: Optimizer.ADAMW_8BIT}
+"""A processor has no other memory to give way to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,63 +51,97 @@ class TuningShape:
 
 
 def shape_tuning(
-    model: ModelFacts, facts: TuningFacts, sku: Sku, *, method: TuningMethod, workers: int | None
+    model: ModelFacts,
+    facts: TuningFacts,
+    sku: Sku,
+    *,
+    method: TuningMethod,
+    workers: int | None,
+    wishes: TuningWishes = NO_TUNING_WISHES,
 ) -> TuningShape:
-    """The run that a size allows: the largest micro-batch that fits; its memory says if even one row does
-    not.
+    """The run that a size allows: the largest micro-batch that fits, or the one that was asked for; its memory says
+    if it does not fit.
 
     `workers` None: all GPUs of one machine, as they are paid for, but no more than a step has rows; one on a
-    processor.
+    processor. `facts` are those with the wishes applied.
     """
-    defaults = facts.defaults
-    sequence = min(defaults.sequence_length, model.context_length)
-    rows = max(1, defaults.batch_tokens // sequence)
+    sequence = wishes.sequence_length or min(facts.defaults.sequence_length, model.context_length)
+    rows = max(1, facts.defaults.batch_tokens // sequence)
     count = workers or max(1, min(sku.gpus, rows))
     per_worker = -(-rows // count)
-    micro = 1
-    use = _memory(model, facts, sku, method=method, workers=count, tokens=sequence)
-    while micro * 2 <= per_worker:
-        larger = _memory(model, facts, sku, method=method, workers=count, tokens=2 * micro * sequence)
-        if not larger.fits:
-            break
-        micro, use = 2 * micro, larger
+
+    def use_of(micro: int) -> MemoryUse:
+        return _memory(
+            model, facts, sku, method=method, workers=count, rows=micro, sequence=sequence, wishes=wishes
+        )
+
+    micro = wishes.micro_batch or _largest(use_of, per_worker // (wishes.accumulation or 1))
     on_gpu = sku.device is Device.CUDA
+    own = compute_dtype(sku)
     return TuningShape(
         method=method,
         device=sku.device,
-        dtype=compute_dtype(sku),
+        dtype=own if method is TuningMethod.QLORA else _held_dtype(own, method, wishes, on_gpu=on_gpu),
         nodes=-(-count // sku.gpus) if on_gpu else 1,
         workers=count,
         cpus_per_worker=_cpus(sku, count),
         gpus_per_worker=1 if on_gpu else 0,
         sequence_length=sequence,
         micro_batch=micro,
-        accumulation=-(-per_worker // micro),
-        memory=use,
+        accumulation=wishes.accumulation or -(-per_worker // micro),
+        memory=use_of(micro),
     )
 
 
+def _largest(use_of: Callable[[int], MemoryUse], most: int) -> int:
+    """The largest power of two, at most `most`, whose memory fits; else 1."""
+    micro = 1
+    while micro * 2 <= most and use_of(2 * micro).fits:
+        micro *= 2
+    return micro
+
+
+def _held_dtype(own: Dtype, method: TuningMethod, wishes: TuningWishes, *, on_gpu: bool) -> Dtype:
+    """What the base model's tensors are in (kairay_train.settings): what was asked for, if the device has units for
+    it. Products in float32 count as if all were."""
+    asked = wishes.dtype or own
+    if method is TuningMethod.QLORA and wishes.compute_dtype is Dtype.FLOAT32:
+        asked = Dtype.FLOAT32
+    has_units = on_gpu and not (asked is Dtype.BFLOAT16 and own is Dtype.FLOAT16)
+    return asked if asked in (own, Dtype.FLOAT32) or has_units else own
+
+
 def _memory(
-    model: ModelFacts, facts: TuningFacts, sku: Sku, *, method: TuningMethod, workers: int, tokens: int
+    model: ModelFacts,
+    facts: TuningFacts,
+    sku: Sku,
+    *,
+    method: TuningMethod,
+    workers: int,
+    rows: int,
+    sequence: int,
+    wishes: TuningWishes,
 ) -> MemoryUse:
-    """What tuning takes with micro-batches of `tokens`, all of them in the loss."""
-    dtype, defaults, on_gpu = compute_dtype(sku), facts.defaults, sku.device is Device.CUDA
+    """What tuning takes with micro-batches of `rows`, all of their tokens in the loss."""
+    defaults, on_gpu, tokens = facts.defaults, sku.device is Device.CUDA, rows * sequence
     quantised = method is TuningMethod.QLORA
     work = TuningWork(
         model=model,
-        dtype=dtype,
+        dtype=_held_dtype(compute_dtype(sku), method, wishes, on_gpu=on_gpu),
         on_gpu=on_gpu,
         quantised=quantised,
         modules=facts.target_modules,
         rank=defaults.rank,
         layers=defaults.layers,
         dropout=defaults.dropout,
-        checkpointing=on_gpu,
+        checkpointing=on_gpu if wishes.checkpointing is None else wishes.checkpointing,
         tokens=tokens,
         targets=tokens,
+        bits=wishes.weight_bits or memory.NF4_BITS,
+        row=sequence if wishes.packing is False else None,
     )
     activations, logits = memory.peak_parts(work)
-    trained = _Trained(work, workers)
+    trained = _Trained(work, workers, wishes)
     capacity, limit = device_memory(sku)
     copies = 1 if on_gpu else workers
     overhead = _overhead(work, workers, int(memory.FRAGMENTATION * (activations + logits)))
@@ -121,19 +160,31 @@ def _memory(
 class _Trained:
     """What is trained: on GPUs several workers share the optimiser by ZeRO-2 (kairay_train.job.ZERO2)."""
 
-    def __init__(self, work: TuningWork, workers: int) -> None:
-        dtype, zero = memory.adapter_dtype(quantised=work.quantised, on_gpu=work.on_gpu), work.on_gpu
+    def __init__(self, work: TuningWork, workers: int, wishes: TuningWishes) -> None:
+        dtype, zero = _adapter_dtype(work), work.on_gpu
         lora = memory.lora_parameters(work.model, modules=work.modules, rank=work.rank, layers=work.layers)
+        lora += memory.saved_parameters(work.model, wishes.saved_modules)
+        optimizer = wishes.optimizer or Optimizer.ADAMW
+        if not work.on_gpu:
+            optimizer = _UNPAGED.get(optimizer, optimizer)
         self.adapter = memory.adapter_bytes(lora, dtype=dtype, workers=workers, zero=zero)
-        self.optimizer = memory.optimizer_bytes(lora, dtype=dtype, workers=workers, zero=zero)
+        self.optimizer = memory.optimizer_bytes(
+            lora, dtype=dtype, optimizer=optimizer, workers=workers, zero=zero
+        )
+
+
+def _adapter_dtype(work: TuningWork) -> Dtype:
+    """A base model in float32 has its adapter in float32 too (kairay_train.trainer)."""
+    plain = work.dtype is Dtype.FLOAT32
+    return memory.adapter_dtype(quantised=work.quantised and not plain, on_gpu=work.on_gpu)
 
 
 def _weights(work: TuningWork) -> int:
     if not work.quantised:
         return memory.weight_bytes(work.model, work.dtype)
     if work.on_gpu:
-        return memory.quantised_weight_bytes(work.model, work.dtype)
-    return memory.dequantised_weight_bytes(work.model, work.dtype, layers=work.layers)
+        return memory.quantised_weight_bytes(work.model, work.dtype, bits=work.bits)
+    return memory.dequantised_weight_bytes(work.model, work.dtype, layers=work.layers, bits=work.bits)
 
 
 def _overhead(work: TuningWork, workers: int, fragmentation: int) -> int:
@@ -142,8 +193,7 @@ def _overhead(work: TuningWork, workers: int, fragmentation: int) -> int:
     if work.on_gpu:
         together = 0
         if workers > 1:
-            dtype = memory.adapter_dtype(quantised=work.quantised, on_gpu=True)
-            together = memory.COLLECTIVES + memory.zero_bucket_bytes(dtype)
+            together = memory.COLLECTIVES + memory.zero_bucket_bytes(_adapter_dtype(work))
         return memory.CUDA_CONTEXT + fragmentation + together
     hidden = 0
     if work.rows_attend_alone:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 
-from kairay.plan_candidates import Demand, weigh_all
+from kairay.plan_candidates import weigh_all
+from kairay.plan_demand import Demand
 from kairay.plan_quota import Quota
 from kairay.plan_serving import ReplicaBounds
 from kairay.presets import TuningMethod, find_preset

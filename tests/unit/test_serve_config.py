@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from kairay.config_maps import engine_settings
 from kairay.errors import InputError
 from kairay.machine import MachineProbe
 from kairay.plan import Plan, PlanTarget, make_plan
 from kairay.presets import find_preset
-from kairay.ray.serve_config import check_serve_config, engine_settings, serve_config
+from kairay.ray.serve_config import check_serve_config, serve_config
 from kairay.ray.target import CLUSTER, LOCAL, ServedAdapter, ServicePlace, Target
 from kairay.skus import Device, load_skus, local_machine
 from kairay.workspace import parse_documents

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from kairay.config_maps import training_sections
 from kairay.errors import InputError
 from kairay.machine import MachineProbe
 from kairay.plan import Plan, PlanTarget, make_plan
 from kairay.presets import find_preset
 from kairay.ray.target import CLUSTER, LOCAL, JobPlaces
-from kairay.ray.train_job import entrypoint, job_id, job_request, training_sections, tune_config
+from kairay.ray.train_job import entrypoint, job_id, job_request, tune_config
 from kairay.skus import load_skus, local_machine
 from kairay.workspace import parse_documents
 
@@ -114,7 +115,7 @@ def test_another_attempt_is_another_job_and_a_long_name_is_cut() -> None:
     ],
 )
 def test_a_config_that_is_not_one_is_named(text: str, fault: str) -> None:
-    with pytest.raises(InputError, match=f"ConfigMap mine: {fault}"):
+    with pytest.raises(InputError, match=f"ConfigMap mine.*: {fault}"):
         training_sections(text, "ConfigMap mine")
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kairay.errors import InputError
+from kairay.values import mapping
 from kairay_train.kaito_keys import SECTIONS, Key
-from kairay_train.values import mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kairay_train.values import Reader, anything, flag, indexes, mapping, names, number, only, text, whole
+from kairay.values import Reader, anything, flag, indexes, mapping, names, number, only, text, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

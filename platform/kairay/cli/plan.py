@@ -12,17 +12,21 @@ import click
 
 from kairay.cli.output import print_data
 from kairay.cli.prices import price_file, prices_option
-from kairay.errors import InputError
 from kairay.plan import Plan, PlanTarget, make_plan
+from kairay.plan_config import config_of, read_config
 from kairay.plan_data import count_tokens
 from kairay.plan_job import TrainingData
 from kairay.plan_quota import Quota, parse_usages
 from kairay.plan_table import render_plan
+from kairay.plan_wishes import TuningWishes, Wishes
 from kairay.presets import Preset
 from kairay.prices import priced_skus
 from kairay.registry.resolve import resolve_preset
 from kairay.skus import CLOUDS, Sku, local_machine, probe_machine
 from kairay.workspace import Documents, Workspace, load_documents
+
+ConfigMaps = Mapping[str, Mapping[str, str]]
+"""Data of a file's ConfigMaps, by name."""
 
 
 class PlanFormat(StrEnum):
@@ -113,13 +117,13 @@ def plan_all(documents: Documents, inputs: PlanInputs) -> list[Plan]:
     ]
 
 
-def plan_for(workspace: Workspace, target: PlanTarget) -> Plan:
+def plan_for(workspace: Workspace, config_maps: ConfigMaps, target: PlanTarget) -> Plan:
     """Look at this machine and at the tables, then plan; click.UsageError where there is nothing to plan."""
     if workspace.inference is not None and workspace.inference.preset is None:
         raise click.UsageError(
             f"{workspace.metadata.name}: inference.template runs on a cluster as it stands; there is nothing to plan"
         )
-    return _plan(workspace, {}, PlanInputs(skus=priced_skus(price_file(None)), target=target))
+    return _plan(workspace, config_maps, PlanInputs(skus=priced_skus(price_file(None)), target=target))
 
 
 def show(plans: Sequence[Plan], output: str, *, explain: bool = False) -> None:
@@ -132,11 +136,14 @@ def show(plans: Sequence[Plan], output: str, *, explain: bool = False) -> None:
     print_data(data[0] if len(data) == 1 else data, output)
 
 
-def _plan(workspace: Workspace, config_maps: Mapping[str, Mapping[str, str]], inputs: PlanInputs) -> Plan:
+def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> Plan:
     work = workspace.tuning or workspace.inference
     assert work is not None
     assert work.preset is not None, "its own container needs no plan"
     preset = resolve_preset(work.preset.name)
+    wishes = _wishes(workspace, config_maps)
+    if inputs.epochs is not None and isinstance(wishes, TuningWishes):
+        wishes = replace(wishes, max_steps=None)
     return make_plan(
         workspace,
         preset,
@@ -144,33 +151,26 @@ def _plan(workspace: Workspace, config_maps: Mapping[str, Mapping[str, str]], in
         machine=local_machine(probe_machine()),
         target=inputs.target,
         now=datetime.datetime.now(datetime.UTC).date(),
-        data=_training_data(workspace, preset, config_maps, inputs),
+        data=_training_data(workspace, preset, wishes, inputs),
         quota=inputs.quota,
+        wishes=wishes,
     )
 
 
+def _wishes(workspace: Workspace, config_maps: ConfigMaps) -> Wishes | None:
+    """What the user's own config says, where it is in the same file."""
+    named = config_of(workspace)
+    return None if named is None else read_config(workspace, config_maps.get(named[0], {}).get(named[1]))
+
+
 def _training_data(
-    workspace: Workspace, preset: Preset, config_maps: Mapping[str, Mapping[str, str]], inputs: PlanInputs
+    workspace: Workspace, preset: Preset, wishes: Wishes | None, inputs: PlanInputs
 ) -> TrainingData | None:
     if inputs.tokens is None or workspace.tuning is None or preset.tuning is None:
         return None
     tokens, basis = inputs.tokens
-    data = TrainingData(tokens=tokens, epochs=preset.tuning.defaults.epochs, basis=basis)
-    written = inputs.epochs or _written_epochs(workspace.tuning.config, config_maps)
-    return data if written is None else replace(data, epochs=written)
-
-
-def _written_epochs(name: str | None, config_maps: Mapping[str, Mapping[str, str]]) -> float | None:
-    """`num_train_epochs` of the Workspace's tuning config, where it is in the same file."""
-    from kairay.ray.train_job import CONFIG_KEY, training_sections
-
-    text = None if name is None else config_maps.get(name, {}).get(CONFIG_KEY)
-    if text is None:
-        return None
-    arguments = training_sections(text, f"ConfigMap {name}").get("TrainingArguments")
-    epochs = arguments.get("num_train_epochs") if isinstance(arguments, dict) else None
-    if epochs is None:
-        return None
-    if not isinstance(epochs, int | float) or epochs <= 0:
-        raise InputError(f"ConfigMap {name}: num_train_epochs is {epochs!r}; give a number above 0")
-    return epochs
+    epochs: float = preset.tuning.defaults.epochs
+    if isinstance(wishes, TuningWishes):
+        tokens = int(tokens * wishes.train_share)
+        epochs = wishes.epochs or epochs
+    return TrainingData(tokens=tokens, epochs=inputs.epochs or epochs, basis=basis)

@@ -54,7 +54,7 @@ def command(
 
     documents = load_documents(file)
     workspace = choose(documents, name, file)
-    plan = plan_for(workspace, PlanTarget.LOCAL)
+    plan = plan_for(workspace, documents.config_maps, PlanTarget.LOCAL)
     if plan.problems:
         raise InputError(f"{workspace.metadata.name} cannot run on this machine: " + "; ".join(plan.problems))
     signal.signal(signal.SIGTERM, _interrupt)

@@ -15,6 +15,8 @@ from kairay.nodes.actions import NodeWord
 from kairay.nodes.existing import NodeView, matching, odd_node, sizes_on
 from kairay.nodes.interface import GROUP_LABEL, NodeGroup
 from kairay.plan import Plan, PlanTarget, make_plan
+from kairay.plan_config import read_config
+from kairay.plan_wishes import Wishes
 from kairay.presets import Preset
 from kairay.ray.pods import Placement, PodSize
 from kairay.skus import Device, Sku, SkuKind, find_sku
@@ -75,13 +77,16 @@ def draw_blueprint(
     settings: Settings,
     today: date,
     pinned: str | None = None,
+    config_text: str | None = None,
 ) -> Blueprint:
     """Plan for the sizes of the nodes with the Workspace's labels; for every known size where there are none.
 
     A size that was asked for and that none of them has is planned all the same: it may join later. Where Kairay brings
     the nodes every size is weighed. `pinned`, which was chosen before, is kept while it fits: neither a price that
-    changes nor nodes that come and go must move a service.
+    changes nor nodes that come and go must move a service. `config_text` is of the user's own config: InputError for a
+    wrong value in it.
     """
+    wishes = read_config(workspace, config_text)
     selector = workspace.resource.label_selector
     found = () if settings.nodes.come else matching(nodes, selector)
     partition = workspace.resource.partition
@@ -90,7 +95,7 @@ def draw_blueprint(
     usable = sizes if sizes and (asked is None or find_sku(asked, sizes) is not None) else skus
     plan = make_plan(
         workspace, preset, skus=usable, machine=None, target=PlanTarget.CLUSTER, now=today, advise=skus,
-        cutter=_CUTTERS[settings.nodes.provider],
+        cutter=_CUTTERS[settings.nodes.provider], wishes=wishes,
     )  # fmt: skip
     if pinned is not None:
         plan = _keep_choice(plan, pinned)
@@ -99,7 +104,7 @@ def draw_blueprint(
     if group is not None:
         found = tuple(node for node in nodes if node.labels.get(GROUP_LABEL) == group.name)
     if settings.advertised_gpus and not plan.problems:
-        plan = _on_processors(plan, workspace, preset, settings, today)
+        plan = _on_processors(plan, workspace, preset, settings, today, wishes)
     if plan.serving is not None and settings.idle_seconds is not None and not _says_idle(workspace):
         plan = replace(plan, serving=replace(plan.serving, idle_seconds=settings.idle_seconds))
     return Blueprint(plan=plan, nodes=found, placement=_placement(workspace, group), wish=wish)
@@ -198,14 +203,18 @@ def _gpus_per_pod(plan: Plan, most: int) -> int:
     return min(max(wanted, default=1), most)
 
 
-def _on_processors(plan: Plan, workspace: Workspace, preset: Preset, settings: Settings, today: date) -> Plan:
+def _on_processors(
+    plan: Plan, workspace: Workspace, preset: Preset, settings: Settings, today: date, wishes: Wishes | None
+) -> Plan:
     """The same plan with the shapes of a processor, for nodes whose GPUs are only advertised."""
     size = settings.worker or settings.head
     cores = max(1, int(size.most_cpus))
     machine = Sku(
         name="a worker's processor", kind=SkuKind.LOCAL, device=Device.CPU, cores=cores, ram_bytes=size.most_memory
     )  # fmt: skip
-    own = make_plan(workspace, preset, skus={}, machine=machine, target=PlanTarget.LOCAL, now=today)
+    own = make_plan(
+        workspace, preset, skus={}, machine=machine, target=PlanTarget.LOCAL, now=today, wishes=wishes
+    )
     serving = own.serving
     if serving is not None and plan.serving is not None:
         # Each replica has a worker of its own, so one machine's room is no limit.

@@ -80,7 +80,7 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     blueprint = draw_blueprint(
         workspace, seen.preset, nodes=seen.nodes, skus=world.skus,
         settings=world.settings, today=world.now.date(),
-        pinned=pinned_size(workspace, seen),
+        pinned=pinned_size(workspace, seen), config_text=seen.config_text,
     )  # fmt: skip
     # Where it has its nodes, others of its group may wait for theirs.
     group = None if seen.has_its_nodes else blueprint.group

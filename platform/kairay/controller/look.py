@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from kairay.config_maps import INFERENCE_KEY, TRAINING_KEY
 from kairay.controller.observed import Observed
 from kairay.controller.pod_events import PodEvents
 from kairay.controller.ray_api import RayApi
@@ -39,8 +40,6 @@ from kairay.objects.metadata import REVISION_LABEL, WORKSPACE_LABEL
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import tuning_progress
 from kairay.ray.raycluster import ROLE_LABEL
-from kairay.ray.serve_config import CONFIG_KEY as INFERENCE_KEY
-from kairay.ray.train_job import CONFIG_KEY as TRAINING_KEY
 from kairay.workspace import Workspace
 
 RESULT_PATIENCE = timedelta(seconds=90)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kairay.config_maps import INFERENCE_KEY, engine_settings
 from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
@@ -20,7 +21,7 @@ from kairay.ray.cluster_places import model_override, serving_pods
 from kairay.ray.pods import ROOT, SERVE_PORT, Mount
 from kairay.ray.raycluster import ROLE_LABEL, RayPods, cluster_spec
 from kairay.ray.rayservice import ray_service
-from kairay.ray.serve_config import CONFIG_KEY, engine_settings, serve_config
+from kairay.ray.serve_config import serve_config
 from kairay.ray.target import CLUSTER, ServicePlace
 from kairay.workspace import Workspace
 
@@ -105,7 +106,7 @@ def draw_service(
     assert spec.preset is not None
     engine: dict[str, Any] = {}
     if workspace.inference is not None and config_text is not None:
-        where = f"ConfigMap {workspace.inference.config}, {CONFIG_KEY}"
+        where = f"ConfigMap {workspace.inference.config}, {INFERENCE_KEY}"
         engine = engine_settings(config_text, str(serving.engine), where)
     target = replace(CLUSTER, advertised_gpus=settings.advertised_gpus)
     place = ServicePlace(

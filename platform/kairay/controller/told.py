@@ -49,6 +49,10 @@ def plan_status(blueprint: Blueprint) -> dict[str, Any]:
     }
     if plan.usd_per_hour is not None:
         told["hourlyCostUSD"] = round(plan.usd_per_hour, 2)
+    if plan.job is not None:
+        told["tokensPerSecond"] = plan.job.tokens_per_second
+        if plan.job.usd_per_million_tokens is not None:
+            told["millionTokensUSD"] = plan.job.usd_per_million_tokens
     return {"plan": told, "workerNodes": [node.name for node in blueprint.nodes]}
 
 

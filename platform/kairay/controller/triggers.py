@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from kairay.config_maps import INFERENCE_KEY, TRAINING_KEY
 from kairay.kube.objects import (
     CLAIM,
     CONFIG_MAP,
@@ -24,8 +25,6 @@ from kairay.kube.objects import (
 from kairay.nodes.demand import view_group_node, view_worker
 from kairay.nodes.existing import GPU, view_node
 from kairay.objects.metadata import WORKSPACE_LABEL
-from kairay.ray.serve_config import CONFIG_KEY as INFERENCE_KEY
-from kairay.ray.train_job import CONFIG_KEY as TRAINING_KEY
 
 WorkspaceName = tuple[str, str]
 """Namespace and name."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kairay.config_maps import TRAINING_KEY, training_sections
 from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
@@ -27,7 +28,7 @@ from kairay.ray.job_word import JobWord, last_word
 from kairay.ray.raycluster import RayPods, cluster_spec
 from kairay.ray.rayjob import ray_job
 from kairay.ray.target import CLUSTER
-from kairay.ray.train_job import CONFIG_KEY, training_sections, tune_config
+from kairay.ray.train_job import tune_config
 from kairay.registry.reference import ArtifactReference, RemoteReference
 from kairay.workspace import Workspace
 
@@ -111,7 +112,7 @@ def draw_job(
     parameters = (
         {}
         if config_text is None
-        else training_sections(config_text, f"ConfigMap {tuning.config}, {CONFIG_KEY}")
+        else training_sections(config_text, f"ConfigMap {tuning.config}, {TRAINING_KEY}")
     )
     storage = claim_name(owner.name) if settings.run_storage else None
     pods = tuning_pods(workspace, config_map=name, claim=storage, settings=settings.pods)

@@ -137,6 +137,7 @@ def status_schema() -> Schema:
             "plan": {"type": "object", "properties": {
                 "instanceType": text, "nodes": whole, "gpusPerNode": whole, "memoryPerGpu": text,
                 "headroomPercent": whole, "hourlyCostUSD": number, "reasons": texts,
+                "tokensPerSecond": number, "millionTokensUSD": number,
             }},
         },
     }  # fmt: skip

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kairay.config_maps import INFERENCE_KEY, TRAINING_KEY, engine_settings, training_sections
 from kairay.errors import DataError, InputError
-from kairay.ray import serve_config, train_job
 from kairay.ray.target import JobPlaces, ServedAdapter
 from kairay.registry.reference import ArtifactReference, LayoutReference, RemoteReference
 from kairay.workspace import VolumeSource, Workspace, revision
@@ -103,10 +103,10 @@ def host_path(volume: VolumeSource, where: str, base_dir: Path) -> Path:
 def config_text(workspace: Workspace, config_maps: ConfigMaps) -> str | None:
     """The text that `tuning.config` or `inference.config` leads to; None when it is not given."""
     if workspace.tuning is not None:
-        name, where, key = workspace.tuning.config, "tuning.config", train_job.CONFIG_KEY
+        name, where, key = workspace.tuning.config, "tuning.config", TRAINING_KEY
     else:
         assert workspace.inference is not None
-        name, where, key = workspace.inference.config, "inference.config", serve_config.CONFIG_KEY
+        name, where, key = workspace.inference.config, "inference.config", INFERENCE_KEY
     if name is None:
         return None
     if name not in config_maps:
@@ -138,7 +138,7 @@ def find_parameters(workspace: Workspace, config_maps: ConfigMaps) -> dict[str, 
     """KAITO's training sections; empty without a config."""
     text = config_text(workspace, config_maps)
     assert workspace.tuning is not None
-    return {} if text is None else train_job.training_sections(text, f"ConfigMap {workspace.tuning.config}")
+    return {} if text is None else training_sections(text, f"ConfigMap {workspace.tuning.config}")
 
 
 def find_engine_config(workspace: Workspace, config_maps: ConfigMaps, engine: str) -> dict[str, Any]:
@@ -146,11 +146,7 @@ def find_engine_config(workspace: Workspace, config_maps: ConfigMaps, engine: st
     if workspace.inference is None:
         return {}
     text = config_text(workspace, config_maps)
-    return (
-        {}
-        if text is None
-        else serve_config.engine_settings(text, engine, f"ConfigMap {workspace.inference.config}")
-    )
+    return {} if text is None else engine_settings(text, engine, f"ConfigMap {workspace.inference.config}")
 
 
 def _content_digest(path: Path) -> str:

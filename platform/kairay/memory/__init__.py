@@ -21,6 +21,7 @@ from kairay.memory.lora import (
     gradient_bytes,
     lora_parameters,
     optimizer_bytes,
+    saved_parameters,
     zero_bucket_bytes,
 )
 from kairay.memory.serving import (
@@ -62,11 +63,15 @@ from kairay.memory.use import (
     CUDA_CONTEXT,
     FRAGMENTATION,
     GIB,
+    REPORTED,
     UTILISATION,
     Dtype,
     MemoryUse,
 )
 from kairay.memory.weights import (
+    INT8_BITS,
+    NF4_BITS,
+    NF4_PLAIN_BITS,
     dequantised_weight_bytes,
     frozen_hidden_bytes,
     quantised_weight_bytes,
@@ -83,6 +88,10 @@ __all__ = [
     "CUDA_CONTEXT",
     "FRAGMENTATION",
     "GIB",
+    "INT8_BITS",
+    "NF4_BITS",
+    "NF4_PLAIN_BITS",
+    "REPORTED",
     "ROWS_ARCHITECTURES",
     "UTILISATION",
     "AttentionKind",
@@ -120,6 +129,7 @@ __all__ = [
     "parameter_count",
     "peak_parts",
     "quantised_weight_bytes",
+    "saved_parameters",
     "shape_parameters",
     "split_weight_bytes",
     "state_bytes",

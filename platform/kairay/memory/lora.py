@@ -13,6 +13,7 @@ ZERO_BUCKET = 500_000_000
 """Numbers in it: DeepSpeed's reduce_bucket_size, which kairay_train.job.ZERO2 leaves alone."""
 
 _MLP = frozenset({"gate_proj", "up_proj", "gate_up_proj", "down_proj"})
+_WORDS = frozenset({"embed_tokens", "lm_head"})
 _MASTER_BYTES = 4
 
 
@@ -23,6 +24,8 @@ class Optimizer(StrEnum):
     ADAMW_8BIT = "adamw_8bit"
     PAGED_ADAMW = "paged_adamw_32bit"
     PAGED_ADAMW_8BIT = "paged_adamw_8bit"
+    SGD = "sgd"
+    """Without momentum, as transformers makes it."""
 
 
 def lora_parameters(model: ModelFacts, *, modules: Iterable[str], rank: int, layers: int | None) -> int:
@@ -38,6 +41,18 @@ def lora_parameters(model: ModelFacts, *, modules: Iterable[str], rank: int, lay
         rank * sum(shapes[module]) * (dense if module in _MLP else count)
         for module in sorted(set(modules))
         if module in shapes
+    )
+
+
+def saved_parameters(model: ModelFacts, modules: Iterable[str]) -> int:
+    """Whole matrices that are trained beside LoRA (peft's `modules_to_save`, which copies them): vocabulary × width of
+    the embeddings and of the output head, inputs × outputs of a linear module in each layer; others are small."""
+    shapes = module_shapes(model)
+    words = (model.vocab_size or 0) * model.hidden_size
+    return sum(
+        words if module in _WORDS else model.layers * shapes[module][0] * shapes[module][1]
+        for module in sorted(set(modules))
+        if module in _WORDS or module in shapes
     )
 
 
@@ -73,7 +88,7 @@ def optimizer_bytes(
     workers: int = 1,
     zero: bool = False,
 ) -> int:
-    """AdamW's two moments on the device.
+    """AdamW's two moments on the device; SGD keeps nothing.
 
     torch keeps them in the parameters' format (8 B in float32). bitsandbytes in 8 bits, with one constant of 32 bits
     per block of 256 (Dettmers et al. 2021, section 2.1); paged ones give way to the host's memory, so nothing of them
@@ -87,5 +102,5 @@ def optimizer_bytes(
             return lora * 2 * dtype.bytes
         case Optimizer.ADAMW_8BIT:
             return int(lora * 2 * (1 + 4 / 256))
-        case Optimizer.PAGED_ADAMW | Optimizer.PAGED_ADAMW_8BIT:
+        case Optimizer.PAGED_ADAMW | Optimizer.PAGED_ADAMW_8BIT | Optimizer.SGD:
             return 0

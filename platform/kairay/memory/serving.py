@@ -41,14 +41,22 @@ def vllm_batch_tokens(gpu_bytes: int) -> int:
 
 
 def vllm_memory(
-    model: ModelFacts, dtype: Dtype, *, batch_tokens: int, requests: int, tensor: int, pipeline: int
+    model: ModelFacts,
+    dtype: Dtype,
+    *,
+    batch_tokens: int,
+    requests: int,
+    tensor: int,
+    pipeline: int,
+    graphs: bool = True,
 ) -> EngineMemory:
     """vLLM on one GPU: the larger of the widest layer for all tokens of a pass and the sampler's work on the scores of
-    all requests, which is not split; context, graphs, and collectives where GPUs work together."""
+    all requests, which is not split; context, CUDA graphs if they are recorded, and collectives of several GPUs."""
     layer = batch_tokens * _layer_elements(model, tensor) * dtype.bytes
     sampling = requests * (model.vocab_size or 0) * SAMPLER_BYTES
     together = COLLECTIVES if tensor * pipeline > 1 else 0
-    return EngineMemory(activations=max(layer, sampling), overhead=CUDA_CONTEXT + CUDA_GRAPHS + together)
+    recorded = CUDA_GRAPHS if graphs else 0
+    return EngineMemory(activations=max(layer, sampling), overhead=CUDA_CONTEXT + recorded + together)
 
 
 def transformers_memory(

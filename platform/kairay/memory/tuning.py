@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kairay.memory.shapes import expert_layers, has_head_norms, module_shapes
 from kairay.memory.use import Dtype
-from kairay.memory.weights import dequantised_weight_bytes, quantised_weight_bytes
+from kairay.memory.weights import NF4_BITS, dequantised_weight_bytes, quantised_weight_bytes
 from kairay.model_facts import ModelFacts
 
 ROWS_ARCHITECTURES = frozenset(
@@ -53,19 +53,28 @@ class TuningWork:
     """Of all rows of the micro-batch."""
     targets: int
     """Those of them that are in the loss."""
+    bits: float = NF4_BITS
+    """Of a quantised parameter."""
+    row: int | None = None
+    """Tokens of a row where rows are padded and masked each by itself; None: they are packed."""
 
     @property
     def rows_attend_alone(self) -> bool:
         """Packed rows are kept apart without a mask over all tokens."""
-        return not self.on_gpu and self.model.architecture in ROWS_ARCHITECTURES
+        return not self.on_gpu and self.row is None and self.model.architecture in ROWS_ARCHITECTURES
+
+    @property
+    def masked(self) -> int:
+        """Pairs of tokens that the mask speaks of; 0 without one."""
+        return 0 if self.rows_attend_alone else self.tokens * (self.row or self.tokens)
 
     @property
     def packed(self) -> bool:
         """Matrices are in 4 bits while they are multiplied: on a processor only those of models too large for more."""
         if self.on_gpu or not self.quantised:
             return self.quantised
-        plain = dequantised_weight_bytes(self.model, self.dtype, layers=self.layers)
-        return plain == quantised_weight_bytes(self.model, self.dtype)
+        plain = dequantised_weight_bytes(self.model, self.dtype, layers=self.layers, bits=self.bits)
+        return plain == quantised_weight_bytes(self.model, self.dtype, bits=self.bits)
 
     @property
     def tuned_layers(self) -> int:
@@ -93,8 +102,7 @@ def kept_bytes(work: TuningWork) -> int:
     """
     width = work.model.hidden_size
     each = work.tokens * width * work.dtype.bytes if work.checkpointing else layer_bytes(work)
-    mask = 0 if work.rows_attend_alone else work.tokens**2
-    return work.tuned_layers * each + 4 * width * work.tokens + mask
+    return work.tuned_layers * each + 4 * width * work.tokens + work.masked
 
 
 def layer_bytes(work: TuningWork) -> int:
@@ -102,8 +110,7 @@ def layer_bytes(work: TuningWork) -> int:
     inputs of frozen matrices)."""
     norms = 2 * 4 * work.model.hidden_size
     per_token = norms + _lora_inputs(work) + _attention(work) + _mlp(work)
-    bias = 0 if work.rows_attend_alone else work.tokens**2 * work.dtype.bytes
-    return per_token * work.tokens + bias
+    return per_token * work.tokens + work.masked * work.dtype.bytes
 
 
 def backward_bytes(work: TuningWork) -> int:

@@ -9,6 +9,9 @@ GIB = 2**30
 UTILISATION = 0.84
 """Part of an advertised GPU memory that a plan may use (KAITO's gpu-memory-utilization): a driver reports
 14.6 of a T4's 16 and 22.1 of an A10's 24, and allocators fragment."""
+REPORTED = 0.912
+"""Part of an advertised GPU memory that its driver reports, where it is least (14.6 of a T4's 16): engines count their
+own utilisation from that. UTILISATION is vLLM's default of 0.92 of it."""
 CPU_UTILISATION = 0.85
 """Part of a machine's memory that a plan may use; the rest is the system's and other programs'."""
 CUDA_CONTEXT = int(0.7 * GIB)

@@ -17,6 +17,10 @@ WEIGHT_EXPANSION = 1.02
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 """NF4 with double quantisation: 4 bits, one constant of 8 bits per block of 64, and one of 32 bits per 256 of those:
 0.127 bits a parameter (QLoRA, Dettmers et al. 2023, section 3)."""
+NF4_PLAIN_BITS = 4 + 32 / 64
+"""NF4 with its constants as they are: 32 bits per block of 64."""
+INT8_BITS = 8 + 32 / 512
+"""LLM.int8() with a constant of 32 bits for each row, of 512 numbers at least (Dettmers et al. 2022, section 2.1)."""
 
 _DEQUANTISED_LIMIT = 2 * GIB
 _FROZEN_LIMIT = GIB // 2
@@ -36,8 +40,9 @@ def split_weight_bytes(model: ModelFacts, dtype: Dtype, *, tensor: int, pipeline
     return -(-weight_bytes(model, dtype) * stage // (model.layers * tensor))
 
 
-def quantised_weight_bytes(model: ModelFacts, dtype: Dtype) -> int:
-    """Base weights with their linear layers in NF4 with double quantisation and the rest in the compute dtype.
+def quantised_weight_bytes(model: ModelFacts, dtype: Dtype, *, bits: float = NF4_BITS) -> int:
+    """Base weights with their linear layers in `bits` bits a parameter (NF4 with double quantisation) and the rest in
+    the compute dtype.
 
     bitsandbytes leaves embeddings, the output head, norms and experts (tensors of three dimensions) alone. Weights
     that are published quantised stay as they are.
@@ -49,18 +54,20 @@ def quantised_weight_bytes(model: ModelFacts, dtype: Dtype) -> int:
     if linear is None:
         linear = max(0, total - embedding_parameters(model) - expert_parameters(model))
     linear = min(linear, total)
-    return int(linear * NF4_BITS / 8) + (total - linear) * dtype.bytes
+    return int(linear * bits / 8) + (total - linear) * dtype.bytes
 
 
-def dequantised_weight_bytes(model: ModelFacts, dtype: Dtype, *, layers: int | None) -> int:
+def dequantised_weight_bytes(
+    model: ModelFacts, dtype: Dtype, *, layers: int | None, bits: float = NF4_BITS
+) -> int:
     """Base weights of QLoRA on a processor, where the NF4 matrices of the `layers` last layers (None: all) are turned
-    back into numbers for speed, if that takes at most 2 GiB (kairay_train.model.dequantise)."""
-    packed = quantised_weight_bytes(model, dtype)
+    back into numbers for speed, if that takes at most 2 GiB (kairay_train.model.dequantise); those in 8 bits never."""
+    packed = quantised_weight_bytes(model, dtype, bits=bits)
     share = min(layers or model.layers, model.layers) / model.layers
     linear = int((linear_parameters(model) or 0) * share)
-    if linear * dtype.bytes > _DEQUANTISED_LIMIT:
+    if linear * dtype.bytes > _DEQUANTISED_LIMIT or bits == INT8_BITS:
         return packed
-    return packed + linear * dtype.bytes - int(linear * NF4_BITS / 8)
+    return packed + linear * dtype.bytes - int(linear * bits / 8)
 
 
 def frozen_hidden_bytes(

@@ -9,16 +9,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-import yaml
-
 from kairay.errors import InputError
 from kairay.names import ray_service_name
 from kairay.plan import Plan, ServingShape
 from kairay.ray.target import ServicePlace, Target
 from kairay.skus import Device
-
-CONFIG_KEY = "inference_config.yaml"
-"""Key of the ConfigMap that `inference.config` names."""
 
 IMPORT_PATH = "kairay_serve.chat:build"
 DEPLOYMENT = "Chat"
@@ -108,18 +103,6 @@ def chat_args(
         "engineConfig": dict(engine_config),
         **({} if place.keys_path is None else {"keysPath": place.keys_path}),
     }
-
-
-def engine_settings(content: str, engine: str, where: str) -> dict[str, Any]:
-    """The section of one engine in a ConfigMap's text (KAITO's `inference_config.yaml`); `where` names it."""
-    try:
-        written = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
-    section = written.get(engine, {}) if isinstance(written, dict) else None
-    if not isinstance(section, dict):
-        raise InputError(f"{where}: give a mapping with a section {engine}")
-    return section
 
 
 def check_serve_config(config: Mapping[str, Any]) -> None:

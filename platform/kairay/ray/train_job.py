@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-import yaml
-
-from kairay.errors import InputError
 from kairay.names import run_name, shorten
 from kairay.plan import Plan
 from kairay.ray.target import JobPlaces, Target
-
-CONFIG_KEY = "training_config.yaml"
-"""Key of the ConfigMap that `tuning.config` names."""
-
-SECTIONS: Final = "training_config"
-"""The mapping of sections inside it."""
 
 JOB_ID_LIMIT = 120
 
@@ -87,15 +78,3 @@ def tune_config(
         "checkpointSteps": None,
         "parameters": dict(parameters),
     }
-
-
-def training_sections(content: str, where: str) -> dict[str, Any]:
-    """KAITO's sections from a ConfigMap's text; `where` names it in messages. The job checks each key."""
-    try:
-        written = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
-    sections = written.get(SECTIONS) if isinstance(written, dict) else None
-    if not isinstance(sections, dict):
-        raise InputError(f"{where}: give a mapping {SECTIONS} with sections such as TrainingArguments")
-    return sections

@@ -7,6 +7,7 @@ completes the sentence "<key> is ...".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 Reader = Callable[[object], object]
@@ -21,7 +22,7 @@ def number(low: float, high: float = float("inf")) -> Reader:
         read_value = _float(value)
         if read_value is None:
             raise ValueError(f"{value!r}; a number is needed")
-        if not low <= read_value <= high:
+        if not low <= read_value <= high or math.isinf(read_value):
             raise ValueError(f"{value}; it must be between {low:g} and {high:g}")
         return read_value
 
@@ -33,7 +34,7 @@ def _float(value: object) -> float | None:
         return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -1,0 +1,41 @@
+"""The two ConfigMaps that a Workspace may name, `tuning.config` and `inference.config`: their keys and the sections
+in their text. What a section's keys may be is checked by who reads them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kairay.errors import InputError
+from kairay.workspace_yaml import read_yaml
+
+TRAINING_KEY: Final = "training_config.yaml"
+"""Key of the ConfigMap that `tuning.config` names."""
+INFERENCE_KEY: Final = "inference_config.yaml"
+"""Key of the ConfigMap that `inference.config` names."""
+
+SECTIONS: Final = "training_config"
+"""The mapping of sections inside the former."""
+
+
+def training_sections(content: str, where: str) -> dict[str, Any]:
+    """KAITO's sections from a ConfigMap's text; `where` names it in messages. The job checks each key."""
+    written = _mapping(content, where)
+    sections = written.get(SECTIONS) if written is not None else None
+    if not isinstance(sections, dict):
+        raise InputError(f"{where}: give a mapping {SECTIONS} with sections such as TrainingArguments")
+    return sections
+
+
+def engine_settings(content: str, engine: str, where: str) -> dict[str, Any]:
+    """The section of one engine in a ConfigMap's text (KAITO's `inference_config.yaml`); `where` names it."""
+    written = _mapping(content, where)
+    section = written.get(engine, {}) if written is not None else None
+    if not isinstance(section, dict):
+        raise InputError(f"{where}: give a mapping with a section {engine}")
+    return section
+
+
+def _mapping(content: str, where: str) -> dict[str, Any] | None:
+    """The text's one document; None when it is no mapping."""
+    documents = [each for each in read_yaml(content, where) if each is not None]
+    return documents[0] if len(documents) == 1 and isinstance(documents[0], dict) else None

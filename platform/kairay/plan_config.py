@@ -1,0 +1,141 @@
+"""A user's own config as a plan takes it: the ConfigMap of `tuning.config` or `inference.config` -> wishes.
+
+Only keys that change memory, batch or cost are read; all others are the job's and the engine's to check. A value that
+they would refuse is an InputError here already, with the ConfigMap, the key, and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kairay.config_maps import INFERENCE_KEY, TRAINING_KEY, engine_settings, training_sections
+from kairay.errors import InputError
+from kairay.memory import INT8_BITS, NF4_PLAIN_BITS, Optimizer
+from kairay.plan_config_keys import HEAVIEST, KV_WORDS, OPTIMIZERS, SERVING, TRAINING, Key
+from kairay.plan_wishes import ALL_LINEAR, ServingWishes, TuningWishes, Wishes
+from kairay.values import mapping
+
+if TYPE_CHECKING:
+    from kairay.workspace import Workspace
+
+ENGINE = "vllm"
+"""The section that is read: the other engine has no key that changes the plan."""
+_MOST = 2**48
+"""Of any number: bytes of a GPU are fewer by far."""
+
+
+def config_of(workspace: Workspace) -> tuple[str, str] | None:
+    """Name of the ConfigMap that a Workspace names, and the key in it; None when it names none."""
+    spec = workspace.tuning or workspace.inference
+    if spec is None or spec.config is None:
+        return None
+    return spec.config, TRAINING_KEY if workspace.tuning is not None else INFERENCE_KEY
+
+
+def read_config(workspace: Workspace, content: str | None) -> Wishes | None:
+    """What the text of the Workspace's ConfigMap fixes; None without a text. InputError for a wrong value."""
+    named = config_of(workspace)
+    if named is None or content is None:
+        return None
+    source = f"ConfigMap {named[0]}"
+    return read_tuning(content, source) if workspace.tuning is not None else read_serving(content, source)
+
+
+def read_tuning(content: str, source: str) -> TuningWishes:
+    """KAITO's `training_config.yaml`; of two keys for one thing the later one counts, as in the job."""
+    notes = _Notes(source)
+    for section, written in training_sections(content, source).items():
+        for name, value in _section(written, f"{source}: {section}").items():
+            if key := TRAINING.get(section, {}).get(name):
+                notes.take(key, name, f"{section}.{name}", value)
+    found = notes.found
+    optim = found.pop("optim", None)
+    if optim is not None and optim not in OPTIMIZERS:
+        notes.uncounted.append(f"TrainingArguments.optim {optim} counts as {Optimizer.ADAMW} in the memory")
+    modules = found.get("target_modules")
+    if isinstance(modules, str) and modules != ALL_LINEAR:
+        notes.uncounted.append("the pattern LoraConfig.target_modules counts as every linear module")
+    eight, double = found.pop("eight_bits", False), found.pop("double_quantised", True)
+    steps = found.pop("max_steps", 0)
+    return TuningWishes(
+        **notes.words(),
+        **found,
+        optimizer=OPTIMIZERS.get(optim),
+        weight_bits=INT8_BITS if eight else None if double else NF4_PLAIN_BITS,
+        max_steps=steps if steps > 0 else None,
+    )
+
+
+def read_serving(content: str, source: str) -> ServingWishes:
+    """The section `vllm` of `inference_config.yaml`; `_` in a key counts as `-`, as for vLLM."""
+    notes = _Notes(source)
+    for written, value in engine_settings(content, ENGINE, source).items():
+        name = written.replace("_", "-")
+        if key := SERVING.get(name):
+            notes.take(key, name, f"{ENGINE}.{name}", value)
+    word = notes.found.pop("kv_word", None)
+    if word is not None and word not in KV_WORDS:
+        notes.uncounted.append(
+            f"vllm.kv-cache-dtype {word} counts as the model's own number format in the memory"
+        )
+    return ServingWishes(**notes.words(), **notes.found, kv_dtype=KV_WORDS.get(word))
+
+
+class _Notes:
+    """What was found so far, by the name of the wish."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self.found: dict[str, Any] = {}
+        self._said: dict[str, str] = {}
+        self._costs: dict[str, str] = {}
+        self.uncounted: list[str] = []
+
+    def take(self, key: Key, name: str, where: str, value: object) -> None:
+        """Read one value; InputError when it is wrong."""
+        if value is None:
+            return
+        try:
+            read = key.read(value)
+        except ValueError as error:
+            raise InputError(f"{self._source}: {where} is {error}") from error
+        if isinstance(read, int | float) and read > _MOST:
+            raise InputError(
+                f"{self._source}: {where} is {_shown(value)[:40]}, which is more than anything can be"
+            )
+        if key.wish is None:
+            self.uncounted += [f"{where} is not counted in the memory"] if key.costs(read) else []
+            return
+        for told in (self.found, self._said, self._costs):
+            told.pop(key.wish, None)
+        if read is None:
+            return
+        self.found[key.wish] = read
+        self._said[key.wish] = f"{where} {_shown(value)}"
+        if key.costs(read):
+            self._costs[key.wish] = f"{name} {_shown(value)}"
+
+    def words(self) -> dict[str, Any]:
+        """The fields that every kind of wishes has."""
+        return {
+            "source": self._source,
+            "said": tuple(self._said.values()),
+            "costs": tuple(self._costs[wish] for wish in HEAVIEST if wish in self._costs),
+            "uncounted": tuple(self.uncounted),
+        }
+
+
+def _section(written: object, where: str) -> Mapping[str, object]:
+    try:
+        return mapping({} if written is None else written)
+    except ValueError as error:
+        raise InputError(f"{where} is {error}") from error
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value)
