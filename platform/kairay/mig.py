@@ -67,12 +67,11 @@ class MigProfile:
         return f"{self.size}.{self.gib}gb" + ("+me" if self.media else "")
 
     def eighths(self, sku: Sku) -> int | None:
-        """Of a GPU's memory that the slice has; None: this GPU has no such slice. Names are rounded."""
-        eighth = sku.bytes_per_gpu / 8
-        for count in _EIGHTHS.get(self.parts, ()):
-            if abs(self.gib * _GIB - count * eighth) <= _GIB:
-                return count
-        return None
+        """Of a GPU's memory that the slice has; None: it has no such slice. Media engines go to one part."""
+        counts = (1,) if self.media else _EIGHTHS.get(self.parts, ())
+        if self.media and self.parts != 1:
+            return None
+        return next((count for count in counts if self.gib == _named_gib(sku, count)), None)
 
 
 def cut(sku: Sku, text: str, cutter: Cutter = Cutter.ANYONE) -> Sku:
@@ -101,9 +100,8 @@ def profiles_of(sku: Sku) -> tuple[MigProfile, ...]:
     """The usual slices of a GPU, one for each number of parts, which are those that AKS makes too."""
     if not _can_be_cut(sku):
         return ()
-    gib = sku.bytes_per_gpu / _GIB
     return tuple(
-        MigProfile(parts=parts, gib=int(gib * eighths[0] / 8 + 0.5)) for parts, eighths in _EIGHTHS.items()
+        MigProfile(parts=parts, gib=_named_gib(sku, eighths[0])) for parts, eighths in _EIGHTHS.items()
     )
 
 
@@ -144,6 +142,11 @@ def aks_profile(size: str) -> str:
 def aks_size(written: str | None) -> str | None:
     """The parts that a `gpuInstanceProfile` names; None: whole GPUs."""
     return written.removeprefix("MIG") if written else None
+
+
+def _named_gib(sku: Sku, eighths: int) -> int:
+    """What a profile's name says of so many eighths of the memory, rounded (H100 NVL: 1g.12gb of 11.75)."""
+    return int(sku.bytes_per_gpu / _GIB * eighths / 8 + 0.5)
 
 
 def _found(sku: Sku, text: str) -> Sku:

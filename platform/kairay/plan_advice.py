@@ -83,6 +83,14 @@ def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...], wider: tupl
             f"no size that fits {name} is within the quota ({wanted.sku.name}: {wanted.reason});"
             " ask Azure for more, or take a smaller preset"
         )
+    seen = any(candidate.nodes for candidate in wider)
+    if demand.mig is not None and not seen:
+        return (
+            f"resource.partition.profile {demand.mig}: no known size has such slices; `kairay plan FILE -o wide` says"
+            " which each has"
+        )
+    if demand.gpus_per_node is not None and not seen:
+        return f"resource.partition.count: no known size has {demand.gpus_per_node} GPUs; take fewer"
     if demand.mig is not None:
         return f"no slice of {demand.mig} holds {name}; take a larger profile, or a smaller preset"
     if demand.because:
@@ -169,7 +177,8 @@ def choice_warnings(
     if cheapest is not None:
         yield from _cheaper(chosen, cheapest)
     if chosen.gpus < (owned := chosen.nodes * sku.gpus):
-        yield f"{chosen.gpus} of the {owned} {'slices' if is_profile(sku.share) else 'GPUs'} are used"
+        verb = "is" if chosen.gpus == 1 else "are"
+        yield f"{chosen.gpus} of the {owned} {'slices' if is_profile(sku.share) else 'GPUs'} {verb} used"
     if (
         demand.quota is not None
         and sku.kind is SkuKind.AZURE

@@ -45,7 +45,9 @@ def in_parts(sku: Sku, mig: str | None, cutter: Cutter, most: int | None) -> tup
     if most is None:
         return sku, sku
     if most > sku.gpus:
-        raise InputError(f"has {sku.gpus} GPU(s), resource.partition.count asks for {most} of each node")
+        raise InputError(
+            f"has {sku.gpus} GPU{'s' if sku.gpus > 1 else ''}, resource.partition.count asks for {most} of each node"
+        )
     return sku, replace(sku, gpus=most)
 
 

@@ -82,7 +82,9 @@ def _get(session: requests.Session, url: str, parameters: dict[str, str] | None)
     try:
         answer = session.get(url, params=parameters, timeout=_TIMEOUT, allow_redirects=False)
     except requests.RequestException as error:
-        raise TransientError(f"{url} cannot be reached: {error}") from error
+        raise TransientError(
+            f"{url} cannot be reached ({type(error).__name__}); try again, or give prices with --prices"
+        ) from error
     if answer.status_code == requests.codes.too_many_requests or answer.status_code >= 500:
         raise TransientError(f"{url} answers {answer.status_code}; try again in a minute", retry_after=60.0)
     if answer.status_code != requests.codes.ok:

@@ -85,7 +85,7 @@ class Workspace(Written):
     def problems(cls, written: Mapping[str, Any]) -> Iterator[Problem]:
         """A share of a GPU serves only, and vLLM knows no adapter strength."""
         if "tuning" in written and dig(written, "resource", "partition") is not None:
-            yield ("resource", "partition"), "leave it out; a share of a GPU can serve, not tune"
+            yield ("resource", "partition"), "leave it out; it is for serving, not for tuning"
         adapters = dig(written, "inference", "adapters")
         if dig(written, "metadata", "annotations", RUNTIME_ANNOTATION) == "vllm" and isinstance(
             adapters, list

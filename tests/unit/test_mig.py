@@ -137,6 +137,9 @@ def test_a_gpu_is_cut_into_as_many_slices_as_nvidia_says(
     ("size", "profile", "cutter", "says"),
     [
         (A100, "1g.12gb", Cutter.ANYONE, "have no slices of 1g.12gb; they have 1g.10gb, 2g.20gb, 3g.40gb, 4g"),
+        (A100, "1g.9gb", Cutter.ANYONE, "have no slices of 1g.9gb"),
+        (A100, "7g.79gb", Cutter.ANYONE, "have no slices of 7g.79gb"),
+        (A100, "3g.40gb+me", Cutter.ANYONE, r"have no slices of 3g.40gb\+me"),
         (A100, "5g.40gb", Cutter.ANYONE, "have no slices of 5g.40gb"),
         (T4, "1g.10gb", Cutter.ANYONE, "cannot be cut by MIG"),
         ("Standard_NV12ads_A10_v5", "1g.10gb", Cutter.ANYONE, "cannot be cut by MIG"),
@@ -252,6 +255,11 @@ def test_whole_gpus_are_planned_on_the_node_that_is_whole() -> None:
     assert drawn(workspace(slices("1g.10gb")), *both).sku.name == A100
 
 
+def test_a_node_without_gpus_among_the_labelled_ones_hides_no_slices() -> None:
+    processor = replace(node("cpu", gpus=0, product=None, size="Standard_D4s_v5"), ready=True)
+    assert drawn(workspace(None), node(size=None), processor).sku.share == "1g.10gb"
+
+
 @pytest.mark.parametrize("partition", [None, slices("1g.10gb")])
 def test_nodes_that_differ_behind_one_label_are_told_before_a_pod_lands_on_the_wrong_one(
     partition: dict[str, Any] | None,
@@ -317,7 +325,7 @@ def test_a_node_with_fewer_gpus_than_are_asked_for_loses_with_the_reason() -> No
         target=PlanTarget.CLUSTER, now=TODAY,
     )  # fmt: skip
     reasons = {each.sku.name: each.reason for each in plan.candidates}
-    assert reasons[A100] == "has 1 GPU(s), resource.partition.count asks for 2 of each node"
+    assert reasons[A100] == "has 1 GPU, resource.partition.count asks for 2 of each node"
     assert plan.chosen is not None
     assert plan.chosen.sku.gpus >= 2
     assert not any("partition" in each for each in plan.warnings)

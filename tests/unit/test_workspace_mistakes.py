@@ -115,7 +115,7 @@ REFUSED = [
     (TUNING, {"spec": {}},
      "spec: unknown field; known here: apiVersion, inference, kind, metadata, resource, tuning"),
     (TUNING, {"resource.partition": {"mode": "accelerator", "count": 1}},
-     "resource.partition: leave it out; a share of a GPU can serve, not tune"),
+     "resource.partition: leave it out; it is for serving, not for tuning"),
     (TUNING, {"apiVersion": "kaito.sh/v1"},
      "apiVersion: give kaito.sh/v1beta1 or kaito.sh/v1alpha1, found kaito.sh/v1"),
     (TUNING, {"apiVersion": GONE}, "apiVersion: required; give kaito.sh/v1beta1"),

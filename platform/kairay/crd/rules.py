@@ -53,7 +53,7 @@ RULES: Final[tuple[Rule, ...]] = (
         name="no-partition-for-tuning",
         path="",
         expression="!has(self.tuning) || !has(self.resource.partition)",
-        message="resource.partition: leave it out; a share of a GPU can serve, not tune",
+        message="resource.partition: leave it out; it is for serving, not for tuning",
     ),
     Rule(
         name="count-immutable",

@@ -87,7 +87,7 @@ def sizes_on(nodes: Iterable[NodeView], skus: Mapping[str, Sku], mig: str | None
     """
     sizes: dict[str, Sku] = {}
     nodes = sorted(nodes, key=lambda node: node.mig != mig)
-    if mig is None and any(node.mig is None for node in nodes):
+    if mig is None and any(_is_whole(node, skus) for node in nodes):
         nodes = [node for node in nodes if node.mig is None]
     for node in nodes:
         known = find_sku(node.instance_type, skus) if node.instance_type else None
@@ -118,6 +118,14 @@ def odd_node(nodes: Iterable[NodeView], mig: str | None) -> str | None:
                 " NVIDIA's GPU feature discovery)"
             )
     return None
+
+
+def _is_whole(node: NodeView, skus: Mapping[str, Sku]) -> bool:
+    """It has GPUs, which are not cut. A device plugin that restarts shows none for a moment: then labels tell."""
+    if node.mig is not None:
+        return False
+    known = find_sku(node.instance_type, skus) if node.instance_type else None
+    return node.gpus > 0 or _PRODUCT in node.labels or (known is not None and known.gpus > 0)
 
 
 def _discovered(node: NodeView, known: Sku | None = None) -> Sku | None:
