@@ -115,19 +115,22 @@ def ask(
             "model": model, "temperature": 0, "max_tokens": 32, "messages": [{"role": "user", "content": QUESTION}],
         }  # fmt: skip
     program = (
-        "import json, sys, time, urllib.error, urllib.request as u\n"
+        "import json, socket, sys, time, urllib.error, urllib.request as u\n"
+        "from urllib.parse import urlsplit\n"
         "url, body, headers = sys.argv[1], *map(json.loads, sys.argv[2:])\n"
         "data = None if body is None else json.dumps(body).encode()\n"
         "request = u.Request(url, data, {'Content-Type': 'application/json', **headers})\n"
         "for attempt in range(10):\n"  # kube-proxy may be a second behind the Service
         "    try:\n"
+        "        socket.create_connection((urlsplit(url).hostname, 80), timeout=5).close()\n"
         "        print(u.urlopen(request, timeout=150).read().decode())\n"
         "        break\n"
         "    except urllib.error.HTTPError as error:\n"
         "        print(json.dumps({'Result': f'HTTP {error.code}'}))\n"
         "        break\n"
-        "    except urllib.error.URLError as error:\n"
-        "        if attempt == 9 or not isinstance(error.reason, ConnectionRefusedError): raise\n"
+        "    except OSError as error:\n"  # a URLError is one too
+        "        reason = getattr(error, 'reason', error)\n"
+        "        if attempt == 9 or not isinstance(reason, (ConnectionRefusedError, TimeoutError)): raise\n"
         "        time.sleep(0.5)\n"
     )
     url = f"http://{service}{path}"
