@@ -29,7 +29,7 @@ def training_sections(content: str, where: str) -> dict[str, Any]:
 def engine_settings(content: str, engine: str, where: str) -> dict[str, Any]:
     """The section of one engine in a ConfigMap's text (KAITO's `inference_config.yaml`); `where` names it."""
     written = _mapping(content, where)
-    section = written.get(engine, {}) if written is not None else None
+    section = (written.get(engine) or {}) if written is not None else None
     if not isinstance(section, dict):
         raise InputError(f"{where}: give a mapping with a section {engine}")
     return section

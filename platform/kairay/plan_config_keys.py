@@ -188,10 +188,8 @@ TRAINING: Final[Mapping[str, Mapping[str, Key]]] = {
 }
 """By section and key."""
 
-_UNCOUNTED = (
-    "quantization", "cpu-offload-gb", "speculative-config", "data-parallel-size", "decode-context-parallel-size",
-    "enable-lora", "max-loras", "max-lora-rank",
-)  # fmt: skip
+_UNCOUNTED = ("quantization", "cpu-offload-gb", "speculative-config", "enable-lora", "max-lora-rank")
+_COUNTED_AS_ONE = ("data-parallel-size", "decode-context-parallel-size", "max-loras")
 
 SERVING: Final[Mapping[str, Key]] = {
     "max-model-len": Key(wish="context_length", read=_length, costs=_always),
@@ -206,6 +204,9 @@ SERVING: Final[Mapping[str, Key]] = {
     "enforce-eager": Key(wish="eager", read=_switch),
     **dict.fromkeys(("hf-overrides", "rope-scaling"), Key(wish="stretched", read=bool)),
     **dict.fromkeys(_UNCOUNTED, Key(wish=None, read=anything, costs=bool)),
+    **dict.fromkeys(
+        _COUNTED_AS_ONE, Key(wish=None, read=anything, costs=lambda count: count not in (1, "1"))
+    ),
 }
 """vLLM's options, by name."""
 

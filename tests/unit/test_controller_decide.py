@@ -11,17 +11,20 @@ import pytest
 
 from kairay.controller.decide import Decision, World, decide, refuse
 from kairay.controller.observed import Observed
+from kairay.controller.record import TuningRecord
 from kairay.controller.settings import NodeSettings, Provider, Settings, read_settings
+from kairay.controller.tuning import current_job
 from kairay.errors import InputError
 from kairay.kube.objects import Manifest, key_of
 from kairay.nodes.actions import NodeWord
 from kairay.nodes.existing import NodeView
 from kairay.nodes.interface import GROUP_LABEL, RefusalKind
+from kairay.objects.metadata import REVISION_LABEL
 from kairay.presets import find_preset
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import TuningProgress
 from kairay.skus import load_skus
-from kairay.workspace import parse_workspace
+from kairay.workspace import parse_workspace, revision
 
 UID = "6d1f6c9e-0000-4000-8000-000000000001"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -119,6 +122,22 @@ def test_a_new_tuning_workspace_gets_its_job_its_files_and_a_service_at_once() -
     assert condition(first, "JobStarted") == ("False", "JobWaiting")
     assert condition(first, "InferenceReady") == ("False", "Tuning")
     assert first.status["state"] == "Pending"
+
+
+@pytest.mark.parametrize("value", ["2000000", "none"])
+def test_a_job_that_has_begun_is_followed_though_its_config_asks_for_too_much(value: str) -> None:
+    text = "training_config: {TrainingArguments: {max_length: %s}}"
+    manifest = tuning(config="own")
+    first = step(manifest, config_text=text % 1024)
+    job = made(drawn(first, "RayJob"), jobDeploymentStatus="Running", jobStatus="RUNNING")
+    refused = text % value
+    mine = revision(parse_workspace(manifest), refused)
+    job["metadata"]["labels"] = {**job["metadata"]["labels"], REVISION_LABEL: mine}
+    job["metadata"]["name"] = current_job(TuningRecord(revision=mine), manifest["metadata"]["name"])
+    assert condition(step(manifest, config_text=refused), "WorkspaceReady")[1] != "JobRunning"
+    progress = TuningProgress(step=10, total_steps=50, progress=0.2, loss=1.0)
+    running = step(manifest, job, config_text=refused, progress=progress)
+    assert (running.status["state"], condition(running, "JobStarted")) == ("Running", ("True", "JobRunning"))
 
 
 def test_a_running_job_is_reported_with_its_progress() -> None:

@@ -184,6 +184,24 @@ def test_a_claim_that_nobody_fulfils_is_told_for_its_pod() -> None:
     assert "claim mine-run: there is no storage class fast" in stage.status()["message"]
 
 
+def test_a_claim_that_many_pods_share_is_asked_after_once() -> None:
+    cluster = FakeCluster(now=lambda: NOW)
+    events = PodEvents(cluster, lambda _: None)
+    message = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    unplaced = {"type": "PodScheduled", "status": "False", "message": message}
+    claim = {"metadata": {"name": "run", "uid": "uid-run"}, "status": {"phase": "Pending"}}
+    pods = [
+        {
+            "metadata": {"name": f"w-{n}", "uid": f"uid-{n}", "creationTimestamp": "2026-11-24T11:00:00Z"},
+            "spec": {"volumes": [{"name": "run", "persistentVolumeClaim": {"claimName": "run"}}]},
+            "status": {"phase": "Pending", "conditions": [unplaced]},
+        }
+        for n in range(4)
+    ]
+    asyncio.run(events.hear(("team", "mine"), pods, lambda _: claim, NOW))
+    assert cluster.calls["list", EVENT.kind] == 1
+
+
 def test_events_that_may_not_be_read_change_nothing_else() -> None:
     stage = Waiting()
     stage.cluster.fail_next("list", EVENT, KairayError("events: forbidden", reason="Forbidden"))

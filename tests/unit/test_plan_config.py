@@ -219,6 +219,18 @@ def test_what_is_not_counted_is_said() -> None:
     )
 
 
+def test_what_changes_nothing_is_not_said_to_be_left_out() -> None:
+    quiet = vllm(data_parallel_size=1, max_loras="1", enable_lora=False)
+    assert read_serving(quiet, SOURCE).uncounted == ()
+    assert read_serving(vllm(data_parallel_size=2), SOURCE).uncounted == (
+        "vllm.data-parallel-size is not counted in the memory",
+    )
+
+
+def test_a_section_without_a_line_fixes_nothing() -> None:
+    assert read_serving("vllm:\n  # max-model-len: 4096\n", SOURCE).said == ()
+
+
 def test_eight_bits_and_every_known_optimiser_are_read() -> None:
     for section in ("ModelConfig", "QuantizationConfig"):
         assert read_tuning(training(**{section: {"load_in_8bit": True}}), SOURCE).weight_bits == INT8_BITS

@@ -348,3 +348,27 @@ def test_only_who_waits_without_a_word_is_asked_after(
 ) -> None:
     kept = TRIMS[POD](waits)
     assert [each["metadata"]["uid"] for each in asked_after(kept, lambda name: claim)] == asked
+
+
+def test_a_pod_that_was_evicted_does_not_hide_what_holds_its_replacement() -> None:
+    gone = pod(name="a-old", phase="Failed", reason="Evicted", message="The node was low on memory.")
+    new = pod(name="b-new", **waiting("ImagePullBackOff", 'Back-off pulling image "x": manifest unknown'))
+    found = pod_trouble([gone, new], {})
+    assert found is not None
+    assert (found.reason, "b-new" in found.message) == (Reason.IMAGE_NOT_PULLED, True)
+
+
+def test_an_image_that_cannot_be_pulled_is_said_alike_between_two_tries() -> None:
+    words = "failed to pull and unpack image: unexpected status code: 500 Internal Server Error"
+    tries = [
+        waiting("ErrImagePull", words),
+        waiting("ImagePullBackOff", f'Back-off pulling image "x:1": ErrImagePull: {words}'),
+    ]
+    assert len({told(pod(**each)).message for each in tries}) == 1
+
+
+def test_a_container_that_ends_by_itself_again_and_again_is_told_of_while_it_runs_too() -> None:
+    ended = {"terminated": {"exitCode": 0}}
+    between = container(state={"running": {}}, lastState=ended, restartCount=3)
+    pause = container(state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState=ended, restartCount=3)
+    assert told(pod(**between)) == told(pod(**pause))

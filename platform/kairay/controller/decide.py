@@ -21,11 +21,11 @@ from kairay.controller.template import template_conditions, template_objects, te
 from kairay.controller.told import State, draw_status, kept_status, plan_status
 from kairay.controller.tuning import RETRY, TuningDecision, decide_tuning, served_reference, take_up
 from kairay.errors import InputError
-from kairay.kube.objects import RAY_SERVICE, Key, Manifest, key_of
+from kairay.kube.objects import RAY_JOB, RAY_SERVICE, Key, Manifest, key_of, labels_of
 from kairay.names import api_keys_name
 from kairay.nodes.actions import NodeWord
 from kairay.nodes.interface import RefusalKind
-from kairay.objects.metadata import Owner
+from kairay.objects.metadata import REVISION_LABEL, Owner
 from kairay.objects.networkpolicy import network_policy
 from kairay.skus import Sku
 from kairay.workspace import Workspace, revision
@@ -76,12 +76,7 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
         raise InputError(seen.config_problem)
     if seen.model_problem is not None:
         raise seen.model_problem
-    assert seen.preset is not None, "a model is looked up before it is planned"
-    blueprint = draw_blueprint(
-        workspace, seen.preset, nodes=seen.nodes, skus=world.skus,
-        settings=world.settings, today=world.now.date(),
-        pinned=pinned_size(workspace, seen), config_text=seen.config_text,
-    )  # fmt: skip
+    blueprint = _draw(workspace, seen, world)
     # Where it has its nodes, others of its group may wait for theirs.
     group = None if seen.has_its_nodes else blueprint.group
     word = None if group is None else _word(group.name, seen, world)
@@ -100,6 +95,37 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     tuning = decide_tuning(workspace, owner, blueprint, record, seen, world.settings)
     serving = _serve_tuned(workspace, owner, blueprint, seen, world, tuning)
     return replace(_tuning(owner, seen, world, blueprint, resources, tuning, serving), wish=blueprint.wish)
+
+
+def _draw(workspace: Workspace, seen: Observed, world: World) -> Blueprint:
+    """The plan with the user's own config. A tuning that has begun, or ended, is followed even where a later release
+    finds that its config asks for too much: what it was told cannot be changed any more."""
+    assert seen.preset is not None, "a model is looked up before it is planned"
+
+    def draw(config_text: str | None) -> Blueprint:
+        assert seen.preset is not None
+        return draw_blueprint(
+            workspace, seen.preset, nodes=seen.nodes, skus=world.skus,
+            settings=world.settings, today=world.now.date(),
+            pinned=pinned_size(workspace, seen), config_text=config_text,
+        )  # fmt: skip
+
+    if workspace.tuning is None or seen.config_text is None or not _has_begun(workspace, seen):
+        return draw(seen.config_text)
+    try:
+        drawn = draw(seen.config_text)
+    except InputError:
+        return draw(None)
+    return draw(None) if drawn.plan.problems else drawn
+
+
+def _has_begun(workspace: Workspace, seen: Observed) -> bool:
+    """This revision has a job, or has had one that ended."""
+    mine, record = revision(workspace, seen.config_text), TuningRecord.parse(seen.status)
+    if record.revision == mine and record.outcome is not None:
+        return True
+    jobs = (job for job in seen.all(RAY_JOB) if seen.owns(job))
+    return any(labels_of(job).get(REVISION_LABEL) == mine for job in jobs)
 
 
 def refuse(seen: Observed, error: InputError, world: World) -> Decision:

@@ -78,8 +78,9 @@ class PodEvents:
             return Heard()
         known = self._answers.get(name, {})
         answers = {each.uid: known[each.uid] for each in questions if each.uid in known}
-        due = [each for each in questions if _due_in(each, answers.get(each.uid), now) <= 0]
-        for each in sorted(due, key=lambda each: _asked(answers, each.uid))[:MOST_ASKED]:
+        # Pods may share a claim.
+        due = {each.uid: each for each in questions if _due_in(each, answers.get(each.uid), now) <= 0}
+        for each in sorted(due.values(), key=lambda each: _asked(answers, each.uid))[:MOST_ASKED]:
             before = answers.get(each.uid)
             answers[each.uid] = await self._ask(name[0], each.uid, before, now)
         self._answers[name] = answers

@@ -299,6 +299,8 @@ def shorten(text: str, most: int = MOST_WORDS) -> str:
 
 
 _CHANGES: Final[Sequence[tuple[str, str]]] = (
+    (r'^Back-off pulling image "[^"]+": (?:\w+: )?', ""),
+    (r'^Failed to pull image "[^"]+": ', ""),
     (r"rpc error: code = \w+ desc = ", ""),
     (r' for sandbox "[0-9a-f]{12,}"', ""),
     (r"\b[0-9a-f]{32,}\b", "…"),

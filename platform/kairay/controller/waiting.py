@@ -52,7 +52,12 @@ def pod_trouble(pods: Iterable[Mapping[str, Any]], complaints: Complaints) -> Tr
         if cause is not None:
             told = shorten(f"pod {pod['metadata']['name']}: {cause.message}", MOST_CHARACTERS)
             found.append(replace(cause, message=told))
-    return min(found, key=lambda trouble: trouble.reason is None, default=None)
+    # An evicted pod lies about after its replacement has come.
+    return min(
+        found,
+        key=lambda trouble: (trouble.reason is None, trouble.reason is Reason.POD_STOPPED),
+        default=None,
+    )
 
 
 def waiting_reason(trouble: Trouble | None, otherwise: Reason) -> Reason:
@@ -96,8 +101,14 @@ def _container_causes(
         yield image_not_pulled(str(container.get("image") or ""), words, place)
     elif reason and reason not in _BENIGN and reason != _REPEATS:
         yield container_refused(name, reason, message, place)
-    elif reason == _REPEATS or (ended.get("exitCode") not in (0, None) and not container.get("ready")):
+    elif reason == _REPEATS or (_has_failed(container, ended) and not container.get("ready")):
         yield container_ended(name, ended, place)
+
+
+def _has_failed(container: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
+    """Once with an error, or more than once by itself: between two tries it runs, and is told of all the same."""
+    code = ended.get("exitCode")
+    return code is not None and (code != 0 or int(container.get("restartCount") or 0) > 1)
 
 
 def _place(pod: Mapping[str, Any]) -> Place:
