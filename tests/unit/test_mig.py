@@ -362,3 +362,10 @@ def test_a_plan_for_no_cluster_in_particular_says_what_aks_cannot_cut() -> None:
 
     assert "AKS cannot cut GPUs so" in warnings("1g.20gb")
     assert "AKS" not in warnings("1g.10gb")
+
+
+@pytest.mark.parametrize(("written", "cores"), [("3920m", 3), ("32", 32), ("1k", 1000), ("1e3", 1000)])
+def test_a_node_is_read_however_the_api_server_writes_its_quantities(written: str, cores: int) -> None:
+    room = {"cpu": written, "memory": "1Ti", "nvidia.com/gpu": "1k"}
+    seen = view_node({"metadata": {"name": "n"}, "status": {"allocatable": room}})
+    assert (seen.cpus, seen.memory, seen.gpus) == (cores, 2**40, 1000)

@@ -13,6 +13,7 @@ from kairay.cluster.observed import AzureSeen, Need, Objects, Observed
 from kairay.kube.objects import Manifest, labels_of
 from kairay.nodes.existing import GPU, INSTANCE_TYPE
 from kairay.nodes.interface import GPU_TAINT_EFFECT, GPU_TAINT_KEY, GPU_TAINT_VALUE
+from kairay.quantities import parse_bytes
 from kairay.skus import find_sku, load_skus
 
 GPU_RESOURCES: Final = (GPU, "amd.com/gpu")
@@ -141,7 +142,7 @@ def why_no_gpus(node: Manifest, daemon_sets: Objects) -> str:
     }
     if all(any(not tolerates(_tolerations(each), taint) for taint in taints) for each in willing):
         return f"{_names(willing)} does not tolerate its taint {' and '.join(sorted(refused))}; add the toleration"
-    if any(int((status.get("capacity") or {}).get(key, 0)) for key in GPU_RESOURCES):
+    if any(parse_bytes(str((status.get("capacity") or {}).get(key, 0))) for key in GPU_RESOURCES):
         return "its device plugin calls every GPU unhealthy; see its log and the node's driver (XID errors)"
     return (
         f"{_names(willing)} should run there and finds none: see its pod's log; the driver may be missing (AKS: "
@@ -234,7 +235,9 @@ def _is_settled(node: Manifest, now: datetime) -> bool:
 
 def _gpus(node: Manifest) -> int:
     room = (node.get("status") or {}).get("allocatable") or {}
-    return sum(int(count) for key, count in room.items() if key in GPU_RESOURCES or key.startswith(_MIG))
+    return sum(
+        parse_bytes(str(count)) for key, count in room.items() if key in GPU_RESOURCES or key.startswith(_MIG)
+    )
 
 
 def _pod(daemon_set: Manifest) -> Mapping[str, Any]:

@@ -61,10 +61,12 @@ def view_node(node: Mapping[str, Any]) -> NodeView:
         name=node["metadata"]["name"],
         labels=node["metadata"].get("labels") or {},
         ready=ready and not node.get("spec", {}).get("unschedulable", False),
-        gpus=int(room.get(GPU, 0)),
+        gpus=parse_bytes(str(room.get(GPU, 0))),
         cpus=_cores(room.get("cpu", "0")),
         memory=parse_bytes(room.get("memory", "0")),
-        slices=tuple(sorted(key for key, count in room.items() if key.startswith(_SLICE) and int(count))),
+        slices=tuple(
+            sorted(key for key, count in room.items() if key.startswith(_SLICE) and parse_bytes(str(count)))
+        ),
     )
 
 
@@ -163,4 +165,5 @@ def _discovered(node: NodeView, known: Sku | None = None) -> Sku | None:
 
 
 def _cores(quantity: str) -> int:
-    return int(quantity[:-1]) // 1000 if quantity.endswith("m") else int(float(quantity))
+    """Whole cores: the API server writes 3920m, 32, and 1k for a thousand."""
+    return int(quantity[:-1]) // 1000 if quantity.endswith("m") else parse_bytes(quantity)
