@@ -1,12 +1,16 @@
-"""The two ConfigMaps that a Workspace may name, `tuning.config` and `inference.config`: their keys and the sections
-in their text. What a section's keys may be is checked by who reads them."""
+"""The two ConfigMaps that a Workspace may name, `tuning.config` and `inference.config`: where they stand, and the
+sections in their text. What a section's keys may be is checked by who reads them."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from kairay.errors import InputError
 from kairay.workspace_yaml import read_yaml
+
+if TYPE_CHECKING:
+    from kairay.workspace import Workspace
 
 TRAINING_KEY: Final = "training_config.yaml"
 """Key of the ConfigMap that `tuning.config` names."""
@@ -15,6 +19,28 @@ INFERENCE_KEY: Final = "inference_config.yaml"
 
 SECTIONS: Final = "training_config"
 """The mapping of sections inside the former."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigPlace:
+    """Where a Workspace's own config stands."""
+
+    field: str
+    """Of the Workspace: `tuning.config`."""
+    name: str
+    """Of the ConfigMap."""
+    key: str
+    """In its data."""
+
+
+def config_of(workspace: Workspace) -> ConfigPlace | None:
+    """The ConfigMap that a Workspace names; None when it names none."""
+    spec = workspace.tuning or workspace.inference
+    if spec is None or spec.config is None:
+        return None
+    if workspace.tuning is not None:
+        return ConfigPlace(field="tuning.config", name=spec.config, key=TRAINING_KEY)
+    return ConfigPlace(field="inference.config", name=spec.config, key=INFERENCE_KEY)
 
 
 def training_sections(content: str, where: str) -> dict[str, Any]:

@@ -123,7 +123,6 @@ def make_plan(
     """
     demand = _with_wishes(_demand(workspace, preset, target), wishes)
     demand = replace(demand, data=data, quota=quota, cutter=cutter)
-    local = target is PlanTarget.LOCAL
     asked_for = workspace.resource.instance_type or None
     plan = Plan(
         workspace=workspace.metadata.name,
@@ -136,22 +135,38 @@ def make_plan(
         candidates=(),
         chosen=None,
         data=data if workspace.tuning is not None else None,
+    )
+    plan = _judged(plan, workspace, preset, demand, skus, wishes)
+    if plan.problems:
+        return plan
+    if target is PlanTarget.LOCAL:
+        return _plan_machine(plan, demand, machine, skus, now)
+    return _shown_beside(_plan_cluster(plan, demand, skus, advise, now), demand, machine, now)
+
+
+def _judged(
+    plan: Plan,
+    workspace: Workspace,
+    preset: Preset,
+    demand: Demand,
+    skus: Mapping[str, Sku],
+    wishes: Wishes | None,
+) -> Plan:
+    """What can be said before any size is looked at."""
+    local = plan.target is PlanTarget.LOCAL
+    return replace(
+        plan,
         warnings=(
             *general_warnings(workspace, preset),
-            *cutter_hints(demand.mig, cutter, skus.values()),
+            *cutter_hints(demand.mig, demand.cutter, skus.values()),
             *wish_warnings(workspace, wishes, preset, local=local),
         ),
         problems=(
             *preset_faults(workspace, preset),
-            *cutter_faults(demand.mig, cutter, skus.values()),
+            *cutter_faults(demand.mig, demand.cutter, skus.values()),
             *wish_faults(wishes, preset, local=local),
         ),
     )
-    if plan.problems:
-        return plan
-    if local:
-        return _plan_machine(plan, demand, machine, skus, now)
-    return _shown_beside(_plan_cluster(plan, demand, skus, advise, now), demand, machine, now)
 
 
 def _demand(workspace: Workspace, preset: Preset, target: PlanTarget) -> Demand:

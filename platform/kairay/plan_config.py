@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kairay.config_maps import INFERENCE_KEY, TRAINING_KEY, engine_settings, training_sections
+from kairay.config_maps import config_of, engine_settings, training_sections
 from kairay.errors import InputError
 from kairay.memory import INT8_BITS, NF4_PLAIN_BITS, Optimizer
 from kairay.plan_config_keys import HEAVIEST, KV_WORDS, OPTIMIZERS, SERVING, TRAINING, Key
@@ -25,20 +25,12 @@ _MOST = 2**48
 """Of any number: bytes of a GPU are fewer by far."""
 
 
-def config_of(workspace: Workspace) -> tuple[str, str] | None:
-    """Name of the ConfigMap that a Workspace names, and the key in it; None when it names none."""
-    spec = workspace.tuning or workspace.inference
-    if spec is None or spec.config is None:
-        return None
-    return spec.config, TRAINING_KEY if workspace.tuning is not None else INFERENCE_KEY
-
-
 def read_config(workspace: Workspace, content: str | None) -> Wishes | None:
     """What the text of the Workspace's ConfigMap fixes; None without a text. InputError for a wrong value."""
     named = config_of(workspace)
     if named is None or content is None:
         return None
-    source = f"ConfigMap {named[0]}"
+    source = f"ConfigMap {named.name}"
     return read_tuning(content, source) if workspace.tuning is not None else read_serving(content, source)
 
 

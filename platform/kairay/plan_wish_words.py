@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from kairay.config_maps import config_of
 from kairay.plan_replica import can_split
 from kairay.plan_wishes import ServingWishes, TuningWishes, Wishes, unknown_modules
 from kairay.presets import Preset
@@ -57,10 +58,8 @@ def wish_warnings(
 
 
 def _unseen(workspace: Workspace) -> Iterator[str]:
-    spec = workspace.tuning or workspace.inference
-    if spec is not None and spec.config is not None:
-        field = "tuning.config" if workspace.tuning is not None else "inference.config"
-        yield f"{field}: ConfigMap {spec.config} was not seen; planned with the preset's own settings"
+    if (place := config_of(workspace)) is not None:
+        yield f"{place.field}: ConfigMap {place.name} was not seen; planned with the preset's own settings"
 
 
 def _tuning_warnings(wishes: TuningWishes, preset: Preset) -> Iterator[str]:

@@ -10,8 +10,8 @@ import pytest
 
 from kairay.controller.complaints import Complaint, asked_after, read_complaints
 from kairay.controller.conditions import Reason
-from kairay.controller.remedies import Trouble
 from kairay.controller.triggers import TRIMS
+from kairay.controller.trouble import Trouble
 from kairay.controller.waiting import MOST_CHARACTERS, pod_trouble
 from kairay.kube.objects import POD, Manifest
 

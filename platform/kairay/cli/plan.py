@@ -12,8 +12,9 @@ import click
 
 from kairay.cli.output import print_data
 from kairay.cli.prices import price_file, prices_option
+from kairay.config_maps import config_of
 from kairay.plan import Plan, PlanTarget, make_plan
-from kairay.plan_config import config_of, read_config
+from kairay.plan_config import read_config
 from kairay.plan_data import count_tokens
 from kairay.plan_job import TrainingData
 from kairay.plan_quota import Quota, parse_usages
@@ -160,7 +161,8 @@ def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> 
 def _wishes(workspace: Workspace, config_maps: ConfigMaps) -> Wishes | None:
     """What the user's own config says, where it is in the same file."""
     named = config_of(workspace)
-    return None if named is None else read_config(workspace, config_maps.get(named[0], {}).get(named[1]))
+    text = None if named is None else config_maps.get(named.name, {}).get(named.key)
+    return read_config(workspace, text)
 
 
 def _training_data(

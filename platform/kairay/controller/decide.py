@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from kairay.controller.blueprint import Blueprint, draw_blueprint, pinned_size, resource_condition
@@ -19,13 +20,20 @@ from kairay.controller.serving import ServingDecision, decide_serving, serving_c
 from kairay.controller.settings import Settings
 from kairay.controller.template import template_conditions, template_objects, template_told
 from kairay.controller.told import State, draw_status, kept_status, plan_status
-from kairay.controller.tuning import RETRY, TuningDecision, decide_tuning, served_reference, take_up
+from kairay.controller.tuning import (
+    RETRY,
+    TuningDecision,
+    decide_tuning,
+    has_begun,
+    served_reference,
+    take_up,
+)
 from kairay.errors import InputError
-from kairay.kube.objects import RAY_JOB, RAY_SERVICE, Key, Manifest, key_of, labels_of
+from kairay.kube.objects import RAY_SERVICE, Key, Manifest, key_of
 from kairay.names import api_keys_name
 from kairay.nodes.actions import NodeWord
 from kairay.nodes.interface import RefusalKind
-from kairay.objects.metadata import REVISION_LABEL, Owner
+from kairay.objects.metadata import Owner
 from kairay.objects.networkpolicy import network_policy
 from kairay.skus import Sku
 from kairay.workspace import Workspace, revision
@@ -102,30 +110,17 @@ def _draw(workspace: Workspace, seen: Observed, world: World) -> Blueprint:
     finds that its config asks for too much: what it was told cannot be changed any more."""
     assert seen.preset is not None, "a model is looked up before it is planned"
 
-    def draw(config_text: str | None) -> Blueprint:
-        assert seen.preset is not None
-        return draw_blueprint(
-            workspace, seen.preset, nodes=seen.nodes, skus=world.skus,
-            settings=world.settings, today=world.now.date(),
-            pinned=pinned_size(workspace, seen), config_text=config_text,
-        )  # fmt: skip
-
-    if workspace.tuning is None or seen.config_text is None or not _has_begun(workspace, seen):
-        return draw(seen.config_text)
+    draw = partial(
+        draw_blueprint, workspace, seen.preset, nodes=seen.nodes, skus=world.skus, settings=world.settings,
+        today=world.now.date(), pinned=pinned_size(workspace, seen),
+    )  # fmt: skip
+    if seen.config_text is None or not has_begun(workspace, seen):
+        return draw(config_text=seen.config_text)
     try:
-        drawn = draw(seen.config_text)
+        drawn = draw(config_text=seen.config_text)
     except InputError:
-        return draw(None)
-    return draw(None) if drawn.plan.problems else drawn
-
-
-def _has_begun(workspace: Workspace, seen: Observed) -> bool:
-    """This revision has a job, or has had one that ended."""
-    mine, record = revision(workspace, seen.config_text), TuningRecord.parse(seen.status)
-    if record.revision == mine and record.outcome is not None:
-        return True
-    jobs = (job for job in seen.all(RAY_JOB) if seen.owns(job))
-    return any(labels_of(job).get(REVISION_LABEL) == mine for job in jobs)
+        return draw()
+    return draw() if drawn.plan.problems else drawn
 
 
 def refuse(seen: Observed, error: InputError, world: World) -> Decision:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from kairay.config_maps import INFERENCE_KEY, TRAINING_KEY
+from kairay.config_maps import config_of
 from kairay.controller.observed import Observed
 from kairay.controller.pod_events import PodEvents
 from kairay.controller.ray_api import RayApi
@@ -126,17 +126,16 @@ def _node_views(views: Views) -> Iterable[NodeView]:
 
 
 def _config(workspace: Workspace, namespace: str, views: Views) -> tuple[str | None, str | None]:
-    spec = workspace.tuning or workspace.inference
-    name = None if spec is None else spec.config
-    if name is None:
+    place = config_of(workspace)
+    if place is None:
         return None, None
-    where, key = ("tuning", TRAINING_KEY) if workspace.tuning else ("inference", INFERENCE_KEY)
-    found = views[CONFIG_MAP].get(namespace, name)
+    found = views[CONFIG_MAP].get(namespace, place.name)
     if found is None:
-        return None, f"{where}.config: there is no ConfigMap {name} in namespace {namespace}; apply it"
-    text = (found.get("data") or {}).get(key)
+        return None, f"{place.field}: there is no ConfigMap {place.name} in namespace {namespace}; apply it"
+    text = (found.get("data") or {}).get(place.key)
     if text is None:
-        return None, f"{where}.config: ConfigMap {name} has no key {key}; put the text under data.{key}"
+        missing = f"ConfigMap {place.name} has no key {place.key}; put the text under data.{place.key}"
+        return None, f"{place.field}: {missing}"
     return str(text), None
 
 

@@ -8,43 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kairay.controller.complaints import Complaint
 from kairay.controller.conditions import Reason
-
-MOST_WORDS: Final = 160
-"""Characters of somebody else's sentence, so that the remedy has room."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Which pod it is."""
-
-    namespace: str
-    pod: str
-    role: str
-    """`head` or `worker` of Ray; empty: of the user's own template."""
-    own_claim: str
-    """The claim that Kairay makes for its Workspace."""
-    in_pool: bool
-    """Kairay brings its node, and ResourceReady says how far that is."""
-
-    def kubectl(self, rest: str) -> str:
-        """A command in the pod's namespace."""
-        return f"kubectl -n {self.namespace} {rest}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """A sentence, and of which kind it is."""
-
-    reason: Reason | None
-    """None: it only takes time."""
-    message: str
-    vague: bool = False
-    """It only says that something is late; another says why."""
+from kairay.controller.trouble import Place, Trouble, shorten
 
 
 def said_in_event(complaint: Complaint, place: Place) -> Trouble:
@@ -66,8 +34,6 @@ def said_in_event(complaint: Complaint, place: Place) -> Trouble:
             message = f"its node cannot start it: {shorten(text)}; {_describe(place)}"
             return Trouble(reason=Reason.POD_NOT_STARTED, message=message)
 
-
-# -- a place for it --------------------------------------------------------------------------------------------------
 
 _NO_ROOM: Final[Sequence[tuple[str, str]]] = (
     (r"Insufficient|Too many pods", "other pods hold the rest: free a node, or add one"),
@@ -99,9 +65,6 @@ def _scheduler_words(message: str) -> list[str]:
         return [shorten(text)] if text else []
     parts = {re.sub(r"^\d+ ", "", part.strip()).rstrip(".") for part in reasons.split(", ")}
     return [shorten(part) for part in sorted(parts) if part]
-
-
-# -- volumes ---------------------------------------------------------------------------------------------------------
 
 
 def _not_mounted(text: str, place: Place) -> Trouble:
@@ -143,9 +106,6 @@ def _claim_unbound(claim: str, text: str, place: Place) -> Trouble:
         words = text.partition(f'StorageClass "{storage}": ')[2] or text
         told = f"{storage} gives no volume: {shorten(words)}; {place.kubectl(f'describe pvc {claim}')}"
     return Trouble(reason=Reason.CLAIM_NOT_BOUND, message=f"claim {claim}: {told}")
-
-
-# -- what it names and is not there ----------------------------------------------------------------------------------
 
 
 def _missing_object(text: str, place: Place) -> Trouble | None:
@@ -200,8 +160,6 @@ _MISSING: Final[Sequence[tuple[str, Callable[[re.Match[str], Place], str]]]] = (
 )
 
 
-# -- images ----------------------------------------------------------------------------------------------------------
-
 _UNREACHABLE: Final = "check that node's network, proxy and certificates"
 _PULLS: Final[Sequence[tuple[str, str]]] = (
     (r"429|toomanyrequests|rate limit", "the registry limits pulls: wait, or mirror the image"),
@@ -246,9 +204,6 @@ def _login(place: Place) -> str:
     )
 
 
-# -- containers ------------------------------------------------------------------------------------------------------
-
-
 def container_refused(name: str, reason: str, message: str, place: Place) -> Trouble:
     """A container that the kubelet does not start; `reason` is the kubelet's."""
     if (missing := _missing_object(message, place)) is not None:
@@ -285,28 +240,6 @@ def _more_memory(place: Place) -> str:
             return "take a size with more memory (resource.instanceType), or set Helm ray.worker"
         case _:
             return "raise resources.limits.memory in inference.template"
-
-
-# -- words -----------------------------------------------------------------------------------------------------------
-
-
-def shorten(text: str, most: int = MOST_WORDS) -> str:
-    """One line, without what changes from one try to the next, cut with an ellipsis."""
-    line = " ".join(text.split())
-    for pattern, instead in _CHANGES:
-        line = re.sub(pattern, instead, line)
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
-
-
-_CHANGES: Final[Sequence[tuple[str, str]]] = (
-    (r'^Back-off pulling image "[^"]+": (?:\w+: )?', ""),
-    (r'^Failed to pull image "[^"]+": ', ""),
-    (r"rpc error: code = \w+ desc = ", ""),
-    (r' for sandbox "[0-9a-f]{12,}"', ""),
-    (r"\b[0-9a-f]{32,}\b", "…"),
-    (r"\b(?:\d{1,3}\.){3}\d{1,3}:\d+->", ""),
-    (r"back-off \S+ restarting", "restarting"),
-)
 
 
 def _describe(place: Place) -> str:

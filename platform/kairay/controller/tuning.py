@@ -15,8 +15,8 @@ from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
-from kairay.controller.remedies import Trouble
 from kairay.controller.settings import Settings
+from kairay.controller.trouble import Trouble
 from kairay.controller.waiting import pod_trouble, waiting_reason
 from kairay.kube.objects import CLAIM, POD, RAY_JOB, Key, Manifest, key_of, labels_of
 from kairay.names import adapter_tag, claim_name, ray_name
@@ -30,7 +30,7 @@ from kairay.ray.rayjob import ray_job
 from kairay.ray.target import CLUSTER
 from kairay.ray.train_job import tune_config
 from kairay.registry.reference import ArtifactReference, RemoteReference
-from kairay.workspace import Workspace
+from kairay.workspace import Workspace, revision
 
 RETRY = "kairay.dev/retry"
 """Annotation: another value starts a revision that has failed once more."""
@@ -69,6 +69,17 @@ def take_up(record: TuningRecord, *, revision: str, retry: str) -> TuningRecord:
             revision=revision, attempt=record.attempt + 1, adapter=record.adapter, retried=retry
         )
     return record
+
+
+def has_begun(workspace: Workspace, seen: Observed) -> bool:
+    """The tuning as it is written has a job, or has had one that ended; never of what only serves."""
+    if workspace.tuning is None:
+        return False
+    mine, record = revision(workspace, seen.config_text), TuningRecord.parse(seen.status)
+    if record.revision == mine and record.outcome is not None:
+        return True
+    jobs = (job for job in seen.all(RAY_JOB) if seen.owns(job))
+    return any(labels_of(job).get(REVISION_LABEL) == mine for job in jobs)
 
 
 def decide_tuning(

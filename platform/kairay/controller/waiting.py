@@ -13,15 +13,13 @@ from typing import Any, Final
 from kairay.controller.complaints import Complaint, lacks_words
 from kairay.controller.conditions import Reason
 from kairay.controller.remedies import (
-    Place,
-    Trouble,
     container_ended,
     container_refused,
     image_not_pulled,
     said_in_event,
-    shorten,
     unschedulable,
 )
+from kairay.controller.trouble import Place, Trouble, shorten
 from kairay.kube.objects import labels_of
 from kairay.names import claim_name
 from kairay.nodes.interface import GROUP_LABEL

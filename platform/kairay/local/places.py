@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kairay.config_maps import INFERENCE_KEY, TRAINING_KEY, engine_settings, training_sections
+from kairay.config_maps import config_of, engine_settings, training_sections
 from kairay.errors import DataError, InputError
 from kairay.ray.target import JobPlaces, ServedAdapter
 from kairay.registry.reference import ArtifactReference, LayoutReference, RemoteReference
@@ -102,20 +102,19 @@ def host_path(volume: VolumeSource, where: str, base_dir: Path) -> Path:
 
 def config_text(workspace: Workspace, config_maps: ConfigMaps) -> str | None:
     """The text that `tuning.config` or `inference.config` leads to; None when it is not given."""
-    if workspace.tuning is not None:
-        name, where, key = workspace.tuning.config, "tuning.config", TRAINING_KEY
-    else:
-        assert workspace.inference is not None
-        name, where, key = workspace.inference.config, "inference.config", INFERENCE_KEY
-    if name is None:
+    place = config_of(workspace)
+    if place is None:
         return None
+    name, key = place.name, place.key
     if name not in config_maps:
         raise InputError(
-            f"{where}: no ConfigMap {name} in the file; add it after a line with ---, with data: {{{key}: ...}}"
+            f"{place.field}: no ConfigMap {name} in the file; add it after a line with ---, with data: {{{key}: ...}}"
         )
     text = config_maps[name].get(key)
     if text is None:
-        raise InputError(f"{where}: the ConfigMap {name} has no key {key}; put the text under data.{key}")
+        raise InputError(
+            f"{place.field}: the ConfigMap {name} has no key {key}; put the text under data.{key}"
+        )
     return text
 
 
