@@ -17,12 +17,14 @@ from onebox.cluster import Cluster, take_down
 from onebox.errors import OneboxError
 from onebox.layout import CLONE, Layout
 from onebox.packages import check_machine
-from onebox.processes import parts
+from onebox.processes import kill_all, parts
 from onebox.stop import leftovers
 from polling import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 LAYOUT = Layout.default()
+MOUNT_NOTES = "/run/mount"
+"""The `umount` command makes this empty folder when it runs for the first time on a machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -53,10 +55,7 @@ def test_a_cluster_comes_up_twice_and_leaves_the_machine_as_it_was() -> None:
 def test_a_second_up_finds_the_cluster_and_another_clone_is_told_who_holds_it(tmp_path: Path) -> None:
     assert onebox("up").returncode == 0
     assert "is up already" in onebox("up").stdout
-    holder = holders.read(LAYOUT)
-    assert holder is not None
-    record = json.loads(LAYOUT.holder.read_text())
-    LAYOUT.holder.write_text(json.dumps(record | {"clone": str(tmp_path)}))
+    hand_to(tmp_path)
     try:
         for command in ("up", "down"):
             refused = onebox(command)
@@ -67,6 +66,22 @@ def test_a_second_up_finds_the_cluster_and_another_clone_is_told_who_holds_it(tm
         forced = onebox("down", "--force")
     assert forced.returncode == 0
     assert leftovers(LAYOUT) == []
+
+
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_another_clones_cluster_that_was_killed_is_in_nobodys_way(tmp_path: Path, command: str) -> None:
+    before = machine()
+    assert onebox("up").returncode == 0
+    hand_to(tmp_path)
+    kill_all()
+    done = onebox(command)
+    assert done.returncode == 0, done.stderr
+    if command == "up":
+        assert "cleaning up" in done.stderr
+        assert Cluster.running() is not None
+        assert onebox("down").returncode == 0
+    assert leftovers(LAYOUT) == []
+    assert machine() == before
 
 
 @pytest.mark.parametrize("part", ["etcd", "containerd", "kubelet"])
@@ -111,6 +126,12 @@ def test_a_part_that_cannot_run_is_named_with_its_last_words() -> None:
     assert starter.returncode == 1
     assert "etcd ended while waiting for" in said
     assert leftovers(LAYOUT) == []
+
+
+def hand_to(clone: Path) -> None:
+    """Let the running cluster be another clone's."""
+    record = json.loads(LAYOUT.holder.read_text())
+    LAYOUT.holder.write_text(json.dumps(record | {"clone": str(clone)}))
 
 
 def onebox(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -164,7 +185,11 @@ def machine() -> dict[str, str]:
         "/etc",
     )
     found["folders"] = "\n".join(
-        str(p) for f in folders if Path(f).is_dir() for p in sorted(Path(f).iterdir())
+        str(p)
+        for f in folders
+        if Path(f).is_dir()
+        for p in sorted(Path(f).iterdir())
+        if str(p) != MOUNT_NOTES
     )
     return found
 

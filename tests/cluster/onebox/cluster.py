@@ -105,8 +105,7 @@ def _running_or_slow(layout: Layout, report: Report) -> Cluster | None:
     holder = holders.read(layout)
     if cluster is not None or holder is None or not holder.up or not holder.is_this_clone:
         return cluster
-    alive = {part.name for part in parts()}
-    if not {"etcd", "kube-apiserver"} <= alive:
+    if not _lives():
         return None
     report("the cluster is up and answers slowly; waiting for it")
     deadline = time.monotonic() + SLOW_SECONDS
@@ -133,7 +132,7 @@ def build_tools(report: Report) -> None:
 def take_down(report: Report, *, force: bool = False) -> None:
     """Leave nothing of the cluster on this machine; fine when there is none.
 
-    Raises OneboxError when another clone holds it (unless `force`, or that clone is gone).
+    Raises OneboxError when another clone holds it (unless `force`, or that clone or its cluster is gone).
     """
     packages.check_machine()
     layout = Layout.default()
@@ -158,11 +157,17 @@ def _clear_the_way(layout: Layout, report: Report) -> None:
 
 
 def _refuse_another_clones(holder: Holder | None) -> None:
-    if holder and holder.up and not holder.is_this_clone and Path(holder.clone).exists():
+    """A record whose cluster died with the machine, or was killed, holds nothing."""
+    if holder and holder.up and not holder.is_this_clone and Path(holder.clone).exists() and _lives():
         raise OneboxError(
             f"one cluster per machine: the clone in {holder.clone} holds it (since {holder.started}); run "
             "`make cluster-down` there first, or `make cluster-down FORCE=1` here"
         )
+
+
+def _lives() -> bool:
+    """Whether a cluster has what it cannot be without, whoever started it and however slowly it answers."""
+    return {part.name for part in parts()} >= {"etcd", "kube-apiserver"}
 
 
 def _start(layout: Layout, folder: Path, report: Report, gpus: int) -> None:
