@@ -125,6 +125,18 @@ def test_settings_are_the_controllers_then_this_machines() -> None:
     }  # fmt: skip
 
 
+def test_the_controllers_price_file_is_read_and_a_persons_own_is_not(tmp_path: Path) -> None:
+    cluster = cluster_of()
+    cluster.put(config_map("kairay-prices", **{"prices.csv": "of the cluster"}))
+    seen = look(cluster, KAIRAY_PRICES="/home/me/prices.csv")
+    assert ("KAIRAY_PRICES" in seen.settings, seen.prices) == (False, "of the cluster")
+    file = tmp_path / "prices.csv"
+    file.write_text("of the pod")
+    seen = look(cluster, KUBERNETES_SERVICE_HOST="10.0.0.1", KAIRAY_PRICES=str(file))
+    assert (seen.settings["KAIRAY_PRICES"], seen.prices, seen.in_pod) == (str(file), "of the pod", True)
+    assert look(cluster_of(), KUBERNETES_SERVICE_HOST="10.0.0.1").prices is None
+
+
 def test_a_controller_in_another_namespace_is_found() -> None:
     moved = [
         {**each, "metadata": {**each["metadata"], "namespace": "ops"}}

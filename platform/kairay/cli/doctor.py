@@ -114,12 +114,12 @@ async def _look_for_kaito(client: Client) -> Finding:
 
 def draw_need(workspace: Workspace, seen: Observed, settings: Settings, today: date) -> Need:
     """The controller's own plan and words for a Workspace, on the nodes that were seen."""
+    from kairay.cluster.checks_prices import skus_for_plan
     from kairay.cluster.findings import Unseen
     from kairay.cluster.observed import Need
     from kairay.controller.blueprint import draw_blueprint, resource_condition
     from kairay.controller.models import look_up_model
     from kairay.nodes.existing import matching, view_node
-    from kairay.skus import load_skus
 
     name = workspace.metadata.name
     nodes = () if isinstance(seen.nodes, Unseen) else tuple(view_node(each) for each in seen.nodes)
@@ -131,7 +131,7 @@ def draw_need(workspace: Workspace, seen: Observed, settings: Settings, today: d
     try:
         preset = look_up_model(work.preset.name, settings.models, os.environ)
         blueprint = draw_blueprint(
-            workspace, preset, nodes=nodes, skus=load_skus(), settings=settings, today=today
+            workspace, preset, nodes=nodes, skus=skus_for_plan(seen), settings=settings, today=today
         )
     except KairayError as error:
         return Need(workspace=name, ready=False, sentence=error.message)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Final, TypeVar
 
 from kairay.cluster.findings import Unseen
@@ -38,6 +39,7 @@ from kairay.kube.objects import (
 )
 from kairay.nodes.aks_settings import CLUSTER, GROUP, SUBSCRIPTION, read_aks_settings
 from kairay.nodes.karpenter_settings import read_karpenter_settings
+from kairay.prices import MOUNTED, PRICES_MAP, VARIABLE
 
 APIS: Final = (WORKSPACE.api_version, "ray.io/v1")
 _OURS: Final = ("KAIRAY_", "AZURE_")
@@ -68,6 +70,8 @@ async def observe(
         seen,
         namespace=home,
         settings=settings,
+        prices=await _prices(cluster, home, settings, environment),
+        in_pod=is_in_pod(environment),
         daemon_sets=daemon_sets,
         nodes=nodes,
         storage_classes=classes,
@@ -142,7 +146,23 @@ async def _settings(
 
 
 def _ours(environment: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in environment.items() if key.startswith(_OURS)}
+    """Kairay's variables here; a person's own price file is none of the controller's."""
+    foreign = () if is_in_pod(environment) else (VARIABLE,)
+    return {key: value for key, value in environment.items() if key.startswith(_OURS) and key not in foreign}
+
+
+async def _prices(
+    cluster: Cluster, home: str, settings: Mapping[str, str], environment: Mapping[str, str]
+) -> str | Unseen | None:
+    """As the file lies in the controller's pod, else out of the ConfigMap that is mounted there."""
+    if is_in_pod(environment):
+        path = Path(settings.get(VARIABLE) or MOUNTED)
+        try:
+            return path.read_text("utf-8") if path.exists() else None
+        except (OSError, UnicodeDecodeError) as error:
+            return Unseen(why=f"{path} cannot be read: {error}")
+    found = await _try(cluster.get(Key(CONFIG_MAP, home, PRICES_MAP)))
+    return found if isinstance(found, Unseen) else ((found or {}).get("data") or {}).get(MOUNTED.name)
 
 
 def _written(controller: Manifest | None) -> dict[str, str]:
