@@ -160,7 +160,7 @@ def test_doctor_says_whose_prices_hold() -> None:
     assert "the shipped list, " in shipped.sentence
     own = found(prices=OWN)
     assert own.status is Status.OK
-    assert "the operator's for 1 sizes, westeurope, as of 2026-11-20" in own.sentence
+    assert "the operator's for 1 size, westeurope, as of 2026-11-20" in own.sentence
     assert skus_for_plan(whole(settings={VARIABLE: str(MOUNTED)}, prices=OWN))[A100].usd_per_hour == 2.0
 
 

@@ -231,7 +231,8 @@ def served(objects: tuple[Manifest, ...], says: Mapping[str, Manifest] = SAYS) -
 
         def do_GET(self) -> None:
             page = pages.get(self.path.partition("?")[0])
-            self._answer(404, {"message": "not found"}) if page is None else self._answer(200, page)
+            page = page or {"kind": "Status", "code": 404, "message": "not found"}
+            self._answer(page["code"] if page.get("kind") == "Status" else 200, page)
 
         def do_POST(self) -> None:
             review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -360,6 +361,69 @@ def test_a_model_that_the_catalogue_lacks_is_looked_up_as_the_controller_would(
         ended, out, _ = doctor(capsys, "-w", str(file))
     assert ended == 4, out
     assert says in out
+
+
+@pytest.mark.parametrize(
+    ("there", "code", "says"),
+    [
+        ("in the file", 4, "_batch_size 100000; lower that in ConfigMap own"),
+        ("on the cluster", 4, "_batch_size 100000; lower that in ConfigMap own"),
+        ("on the cluster, small", 0, "✓ Workspace quickstart"),
+        ("nowhere", 4, "tuning.config: there is no ConfigMap own in namespace team; apply it"),
+        ("without its key", 4, "ConfigMap own has no key training_config.yaml; put the text under"),
+        ("with a wrong value", 4, "ConfigMap own: TrainingArguments.per_device_train_batch_size is"),
+        ("forbidden", 0, "! Workspace quickstart   planned with the preset's own settings: tuning.config: "),
+    ],
+)
+def test_a_persons_own_config_is_counted_as_the_controller_would(
+    capsys: pytest.CaptureFixture[str], on: Any, tmp_path: Path, there: str, code: int, says: str
+) -> None:
+    file = tmp_path / "workspace.yaml"
+    documents = [QUICK, *([own_config(LARGE)] if there == "in the file" else [])]
+    file.write_text(yaml.safe_dump_all(documents))
+    on_cluster = {
+        "in the file": own_config("1"), "on the cluster": own_config(LARGE), "on the cluster, small": own_config("64"),
+        "without its key": own_config("64", key="config.yaml"), "with a wrong value": own_config("many"),
+    }.get(there)  # fmt: skip
+    path = "/api/v1/namespaces/team/configmaps/own"
+    on(
+        *whole_but(node(labels=LABELS), *([on_cluster] if on_cluster else [])),
+        **({path: {"kind": "Status", "code": 403, "message": "you may not"}} if there == "forbidden" else {}),
+    )
+    ended, out, _ = doctor(capsys, "-w", str(file))
+    assert says in out
+    assert ended == code, out
+
+
+@pytest.mark.parametrize(("price", "code"), [("2.0", 0), ("3.5", 4)])
+def test_a_limit_is_checked_at_the_controllers_prices(
+    capsys: pytest.CaptureFixture[str], on: Any, tmp_path: Path, price: str, code: int
+) -> None:
+    file = tmp_path / "workspace.yaml"
+    work = {key: value for key, value in QUICK["tuning"].items() if key != "config"}
+    limited = {**QUICK["resource"], "maxHourlyCostUSD": 3}
+    file.write_text(yaml.safe_dump({**QUICK, "resource": limited, "tuning": work}))
+    text = f"name,usd_per_hour\nStandard_NC24ads_A100_v4,{price}\n"
+    settings = config_map("kairay-controller", KAIRAY_PRICES="/etc/kairay/prices/prices.csv")
+    on(*whole_but(node(labels=LABELS), settings, config_map("kairay-prices", **{"prices.csv": text})))
+    ended, out, _ = doctor(capsys, "-w", str(file))
+    assert ended == code, out
+    assert "prices                 the operator's for 1 size" in out
+
+
+LARGE = "100000"
+QUICK = yaml.safe_load((ROOT / "examples" / "quickstart" / "workspace.yaml").read_text())
+QUICK["tuning"]["config"] = "own"
+LABELS = {"app": "quickstart", "node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4"}
+
+
+def own_config(rows: str, *, key: str = "training_config.yaml") -> Manifest:
+    """A person's own settings: so many rows at once."""
+    text = f"training_config: {{TrainingArguments: {{per_device_train_batch_size: {rows}}}}}"
+    return {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own", "namespace": "team"},
+        "data": {key: text},
+    }  # fmt: skip
 
 
 SMALL = {

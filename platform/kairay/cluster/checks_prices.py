@@ -58,7 +58,8 @@ def check_prices(seen: Observed) -> Finding:
     shipped = load_skus()
     own = [sku for name, sku in skus.items() if sku is not shipped[name]]
     if own:
-        return ok(_NAME, f"the operator's for {len(own)} sizes{_dated(own)}, the shipped ones for the rest")
+        count = f"{len(own)} size{'s' if len(own) > 1 else ''}"
+        return ok(_NAME, f"the operator's for {count}{_dated(own)}, the shipped ones for the rest")
     priced = [sku for sku in shipped.values() if sku.usd_per_hour is not None]
     return ok(_NAME, f"the shipped list{_dated(priced)}; Helm's `prices` takes yours")
 

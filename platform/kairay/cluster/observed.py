@@ -126,3 +126,5 @@ class Need:
     nodes: int = 1
     offers: tuple[Offer, ...] = ()
     """Sizes that may be brought for it, the best first; none where nodes are there already."""
+    unseen: Unseen | None = None
+    """Why its own config is not counted."""
