@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +37,7 @@ from kairay.cluster.observed import KarpenterSeen, Observed
 from kairay.errors import KairayError, TransientError
 from kairay.kube.fake import FakeCluster
 from kairay.kube.objects import DEPLOYMENT, NODE, Manifest, key_of
+from served_cluster import kubeconfig, served
 
 ROOT = Path(__file__).resolve().parents[2]
 SAYS: dict[str, Manifest] = {
@@ -208,64 +207,6 @@ def test_karpenters_kinds_and_its_node_class_are_looked_up_as_the_server_names_t
 
 
 # The command itself, against an API server on loopback.
-
-
-@contextmanager
-def served(objects: tuple[Manifest, ...], says: Mapping[str, Manifest] = SAYS) -> Iterator[str]:
-    """An API server that answers reads and reviews of rights from these objects."""
-    pages: dict[str, Any] = dict(says)
-    for each in objects:
-        key = key_of(each)
-        pages[key.path] = each
-        pages.setdefault(key.kind.path(), {"metadata": {"resourceVersion": "1"}, "items": []})[
-            "items"
-        ].append(each)
-
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self, status: int, body: Any) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def do_GET(self) -> None:
-            page = pages.get(self.path.partition("?")[0])
-            page = page or {"kind": "Status", "code": 404, "message": "not found"}
-            self._answer(page["code"] if page.get("kind") == "Status" else 200, page)
-
-        def do_POST(self) -> None:
-            review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert review["kind"] == "SelfSubjectAccessReview"
-            self._answer(201, {"status": {"allowed": True}})
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def kubeconfig(tmp_path: Path, url: str) -> str:
-    path = tmp_path / "kubeconfig"
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "current-context": "c",
-                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
-                "clusters": [{"name": "c", "cluster": {"server": url}}],
-                "users": [{"name": "u", "user": {"token": "t"}}],
-            }
-        )
-    )
-    return str(path)
 
 
 def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -477,7 +418,7 @@ def test_no_kubeconfig_and_no_server_are_findings(
     code, out, err = doctor(capsys)
     assert (code, err) == (4, "")
     assert "✗ Kubernetes" in out
-    with served(()) as url:
+    with served((), {}) as url:
         pass
     monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, url))
     code, out, err = doctor(capsys)

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -94,7 +94,7 @@ async def _examine(documents: Documents | None, namespace: str | None) -> list[F
             settings = read_settings(seen.settings)
         except KairayError as error:
             findings.append(missing("settings", f"the controller does not start with them: {error.message}"))
-        draw = partial(draw_need, seen=seen, settings=settings, today=now.date())
+        draw = partial(draw_need, seen=seen, settings=settings)
         if documents is not None:
             for each in documents.workspaces:
                 need = await _need(client, each, namespace, documents.config_maps, draw)
@@ -133,29 +133,23 @@ async def _need(
 
 
 def draw_need(
-    workspace: Workspace, *, seen: Observed, settings: Settings, today: date, config_text: str | None = None
+    workspace: Workspace, *, seen: Observed, settings: Settings, config_text: str | None = None
 ) -> Need:
     """The controller's own plan and words for a Workspace, on the nodes that were seen."""
-    from kairay.cluster.checks_prices import skus_for_plan
-    from kairay.cluster.findings import Unseen
+    from kairay.cli.as_controller import draw_as_controller, nodes_seen
     from kairay.cluster.observed import Need
-    from kairay.controller.blueprint import draw_blueprint, resource_condition
-    from kairay.controller.models import look_up_model
-    from kairay.nodes.existing import matching, view_node
+    from kairay.controller.blueprint import resource_condition
+    from kairay.nodes.existing import matching
 
-    name = workspace.metadata.name
-    nodes = () if isinstance(seen.nodes, Unseen) else tuple(view_node(each) for each in seen.nodes)
-    work = workspace.tuning or workspace.inference
+    name, work = workspace.metadata.name, workspace.tuning or workspace.inference
     if work is None or work.preset is None:
-        found = [each.name for each in matching(nodes, workspace.resource.label_selector) if each.ready]
+        found = [
+            each.name for each in matching(nodes_seen(seen), workspace.resource.label_selector) if each.ready
+        ]
         said = ", ".join(found) or "no ready node"
         return Need(workspace=name, ready=bool(found), sentence=f"{said} with the Workspace's labels")
     try:
-        preset = look_up_model(work.preset.name, settings.models, os.environ)
-        blueprint = draw_blueprint(
-            workspace, preset, nodes=nodes, skus=skus_for_plan(seen), settings=settings, today=today,
-            config_text=config_text,
-        )  # fmt: skip
+        blueprint = draw_as_controller(workspace, seen, settings, config_text)
     except KairayError as error:
         return Need(workspace=name, ready=False, sentence=error.message)
     condition = resource_condition(workspace, blueprint)

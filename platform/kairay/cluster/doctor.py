@@ -59,21 +59,13 @@ async def observe(
     seen = Observed(server=server, now=now, version=version, settings=_ours(environment))
     if not seen.answers:
         return seen
-    seen = replace(seen, deployments=await _all(cluster, DEPLOYMENT))
-    home = SYSTEM if seen.controller is None else str(seen.controller["metadata"]["namespace"])
-    settings = await _settings(cluster, home, seen.controller, environment)
-    wanted = () if is_in_pod(environment) else rights_wanted(namespace)
-    daemon_sets, nodes, classes = await asyncio.gather(
-        _all(cluster, DAEMON_SET), _all(cluster, NODE), _all(cluster, STORAGE_CLASS)
-    )
+    seen = await observe_for_plans(cluster, seen, environment)
+    home, settings = seen.namespace, seen.settings
+    wanted = () if seen.in_pod else rights_wanted(namespace)
+    daemon_sets, classes = await asyncio.gather(_all(cluster, DAEMON_SET), _all(cluster, STORAGE_CLASS))
     seen = replace(
         seen,
-        namespace=home,
-        settings=settings,
-        prices=await _prices(cluster, home, settings, environment),
-        in_pod=is_in_pod(environment),
         daemon_sets=daemon_sets,
-        nodes=nodes,
         storage_classes=classes,
         resources={api: await _try(_resources(cluster, api)) for api in APIS},
         lease=await _try(cluster.get(Key(LEASE, home, CONTROLLER))),
@@ -87,6 +79,16 @@ async def observe(
         case "karpenter":
             return replace(seen, karpenter=await _karpenter(cluster, settings))
     return seen
+
+
+async def observe_for_plans(cluster: Cluster, seen: Observed, environment: Mapping[str, str]) -> Observed:
+    """What was seen, and what the controller's plans are made from: its settings, its prices, the nodes."""
+    deployments, nodes = await asyncio.gather(_all(cluster, DEPLOYMENT), _all(cluster, NODE))
+    seen = replace(seen, deployments=deployments, nodes=nodes, in_pod=is_in_pod(environment))
+    home = SYSTEM if seen.controller is None else str(seen.controller["metadata"]["namespace"])
+    settings = await _settings(cluster, home, seen.controller, environment)
+    prices = await _prices(cluster, home, settings, environment)
+    return replace(seen, namespace=home, settings=settings, prices=prices)
 
 
 def rights_wanted(namespace: str) -> tuple[Right, ...]:
