@@ -3,6 +3,7 @@ sections in their text. What a section's keys may be is checked by who reads the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,19 @@ def config_of(workspace: Workspace) -> ConfigPlace | None:
     if workspace.tuning is not None:
         return ConfigPlace(field="tuning.config", name=spec.config, key=TRAINING_KEY)
     return ConfigPlace(field="inference.config", name=spec.config, key=INFERENCE_KEY)
+
+
+def text_in(place: ConfigPlace, data: Mapping[str, str] | None, namespace: str) -> str:
+    """The text in the data of its ConfigMap on a cluster (None: there is no such ConfigMap); InputError for a gap."""
+    if data is None:
+        raise InputError(
+            f"{place.field}: there is no ConfigMap {place.name} in namespace {namespace}; apply it"
+        )
+    if data.get(place.key) is None:
+        raise InputError(
+            f"{place.field}: ConfigMap {place.name} has no key {place.key}; put the text under data.{place.key}"
+        )
+    return str(data[place.key])
 
 
 def training_sections(content: str, where: str) -> dict[str, Any]:

@@ -12,11 +12,19 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import Final
 
 from kairay.errors import InputError
 from kairay.skus import Sku, find_sku, load_skus, nearest_skus
+
+VARIABLE: Final = "KAIRAY_PRICES"
+"""Names a price file, for the commands and for the controller."""
+PRICES_MAP: Final = "kairay-prices"
+"""The ConfigMap in the controller's namespace with the operator's prices."""
+MOUNTED: Final = PurePosixPath("/etc/kairay/prices/prices.csv")
+"""Where its pod has that ConfigMap's `prices.csv`."""
 
 _COLUMNS = ("name", "usd_per_hour", "spot_usd_per_hour", "price_region", "price_as_of")
 
@@ -76,12 +84,17 @@ def parse_prices(text: str, source: str) -> dict[str, Price]:
             f"{source}: the first line names the columns: {','.join(_COLUMNS)} (the first two at least)"
         )
     prices: dict[str, Price] = {}
+    named: set[str] = set()
     try:
         for row in rows:
             where = f"{source}:{rows.line_num}"
             if None in row or None in row.values():
                 raise InputError(f"{where}: as many values as the first line has columns, please")
-            prices[row["name"]] = Price(
+            name = row["name"].strip()
+            if name.casefold() in named:
+                raise InputError(f"{where}: {name} stands there twice; keep the row of one region")
+            named.add(name.casefold())
+            prices[name] = Price(
                 usd_per_hour=_dollars(row["usd_per_hour"], where),
                 spot_usd_per_hour=_dollars(row.get("spot_usd_per_hour", ""), where),
                 region=row.get("price_region") or None,

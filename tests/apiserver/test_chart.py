@@ -15,6 +15,7 @@ from kairay.controller.settings import ModelSettings, NodeSettings, Provider, Se
 from kairay.kube.objects import RAY_SERVICE
 from kairay.nodes.aks_settings import AksSettings, read_aks_settings
 from kairay.nodes.groups import Sharing
+from kairay.prices import MOUNTED, PRICES_MAP
 from kairay.quantities import parse_bytes
 from kairay.ray.pods import PodSize
 from kairay.ray.raycluster import RayImage
@@ -129,6 +130,24 @@ def test_other_settings_roll_the_pods() -> None:
     assert mark() == mark("--set", "replicas=1") != mark("--set", "tuning.attempts=2")
 
 
+def test_the_operators_prices_are_mounted_and_other_ones_roll_the_pods(tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+
+    def release(text: str) -> dict[tuple[str, str], Manifest]:
+        file.write_text(text)
+        return named(drawn("--set-file", f"prices={file}"))
+
+    text = "name,usd_per_hour,price_region\nStandard_NC24ads_A100_v4,2.0,westeurope\n"
+    first, other = release(text), release(text.replace("2.0", "2.5"))
+    assert first["ConfigMap", PRICES_MAP]["data"] == {MOUNTED.name: text}
+    assert read_settings(settings(list(first.values()))) == Settings(prices=Path(MOUNTED))
+    marks = [
+        each["Deployment", NAME]["spec"]["template"]["metadata"]["annotations"]["kairay.dev/settings"]
+        for each in (named(drawn()), first, other)
+    ]
+    assert len(set(marks)) == 3
+
+
 def test_the_pod_is_the_operators_to_place() -> None:
     digest = f"sha256:{'0' * 64}"
     found = named(drawn(
@@ -159,7 +178,7 @@ def test_the_controllers_own_logins_are_in_secrets_that_may_be_named() -> None:
     pod = found["Deployment", NAME]["spec"]["template"]["spec"]
     tokens = [each["valueFrom"] for each in pod["containers"][0]["env"] if each["name"] == "HF_TOKEN"]
     assert tokens == [{"secretKeyRef": {"name": "hub", "key": "HF_TOKEN", "optional": True}}]
-    assert pod["volumes"] == [{"name": "registry", "secret": {"secretName": "acr", "optional": True}}]
+    assert pod["volumes"][0] == {"name": "registry", "secret": {"secretName": "acr", "optional": True}}
 
 
 def test_another_namespace_is_meant_everywhere() -> None:
@@ -199,6 +218,7 @@ def test_one_namespace_to_watch_gives_roles_and_only_nodes_and_kaitos_webhook_cl
         ("image.digest=latest", "digest"),
         ("watchNamespaces={one,two}", "watchNamespaces"),
         ("nodes.provider=gke", "provider"),
+        ("prices=prices.csv", "prices"),
         ("nodes.provider=aks", "subscription"),
         ("models.endpoint=hub.example", "endpoint"),
         ("models.registries={https://mine.azurecr.io}", "registries"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,7 +31,8 @@ from kairay.nodes.interface import (
     Refusal,
     RefusalKind,
 )
-from kairay.skus import load_skus
+from kairay.prices import Price, with_prices
+from kairay.skus import Sku, load_skus
 
 A100, H100 = "Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5"
 GROUP = NodeGroup(
@@ -59,7 +61,8 @@ class LiveView:
 class Stage:
     """A clock, a cluster, a cloud, and one Workspace that wants nodes of a group."""
 
-    def __init__(self) -> None:
+    def __init__(self, skus: Mapping[str, Sku] | None = None) -> None:
+        self.skus = load_skus() if skus is None else skus
         self.now = datetime(2026, 11, 25, 12, tzinfo=UTC)
         self.cluster = FakeCluster(now=lambda: self.now)
         self.cloud = FakeProvider(lambda: self.now)
@@ -72,7 +75,7 @@ class Stage:
         self.board = NodeBoard(self.told.append)
         self.keeper = NodeKeeper(NodeTools(
             provider=self.cloud, provider_name="Azure", cluster=self.cluster,
-            views={kind: LiveView(self.cluster, kind) for kind in WATCHED}, board=self.board, skus=load_skus(),
+            views={kind: LiveView(self.cluster, kind) for kind in WATCHED}, board=self.board, skus=self.skus,
             scaling=ScalingSettings(), namespace="kairay-system", now=lambda: self.now, log=Log(self.log),
             metrics=Metrics(),
         ))  # fmt: skip
@@ -153,6 +156,18 @@ def test_a_waiting_pod_brings_one_node_in_one_write_and_its_end_takes_it_away() 
     stage.passes(seconds=120)
     assert stage.nodes() == []
     assert (stage.cloud.calls["remove"], stage.cloud.calls["scale"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("spot", "said"), [(False, " ($2.00 per hour)"), (True, " (spot) ($0.50 per hour)")])
+def test_what_is_waited_for_is_told_with_the_operators_price(spot: bool, said: str) -> None:
+    stage = Stage(
+        with_prices(load_skus(), {A100: Price(usd_per_hour=2.0, spot_usd_per_hour=0.5)}, "prices.csv")
+    )
+    group = replace(GROUP, offers=(Offer(instance_type=A100, spot=spot),))
+    stage.board.want(MINE, NodeWish(group=group))
+    stage.pod()
+    stage.passes(seconds=20)
+    assert f"waiting for 1 × {A100}{said}: pool " in stage.word()
 
 
 def test_a_node_is_closed_before_it_goes_and_opened_when_work_comes_meanwhile() -> None:

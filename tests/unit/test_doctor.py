@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +37,7 @@ from kairay.cluster.observed import KarpenterSeen, Observed
 from kairay.errors import KairayError, TransientError
 from kairay.kube.fake import FakeCluster
 from kairay.kube.objects import DEPLOYMENT, NODE, Manifest, key_of
+from served_cluster import kubeconfig, served
 
 ROOT = Path(__file__).resolve().parents[2]
 SAYS: dict[str, Manifest] = {
@@ -125,6 +124,18 @@ def test_settings_are_the_controllers_then_this_machines() -> None:
     }  # fmt: skip
 
 
+def test_the_controllers_price_file_is_read_and_a_persons_own_is_not(tmp_path: Path) -> None:
+    cluster = cluster_of()
+    cluster.put(config_map("kairay-prices", **{"prices.csv": "of the cluster"}))
+    seen = look(cluster, KAIRAY_PRICES="/home/me/prices.csv")
+    assert ("KAIRAY_PRICES" in seen.settings, seen.prices) == (False, "of the cluster")
+    file = tmp_path / "prices.csv"
+    file.write_text("of the pod")
+    seen = look(cluster, KUBERNETES_SERVICE_HOST="10.0.0.1", KAIRAY_PRICES=str(file))
+    assert (seen.settings["KAIRAY_PRICES"], seen.prices, seen.in_pod) == (str(file), "of the pod", True)
+    assert look(cluster_of(), KUBERNETES_SERVICE_HOST="10.0.0.1").prices is None
+
+
 def test_a_controller_in_another_namespace_is_found() -> None:
     moved = [
         {**each, "metadata": {**each["metadata"], "namespace": "ops"}}
@@ -196,63 +207,6 @@ def test_karpenters_kinds_and_its_node_class_are_looked_up_as_the_server_names_t
 
 
 # The command itself, against an API server on loopback.
-
-
-@contextmanager
-def served(objects: tuple[Manifest, ...], says: Mapping[str, Manifest] = SAYS) -> Iterator[str]:
-    """An API server that answers reads and reviews of rights from these objects."""
-    pages: dict[str, Any] = dict(says)
-    for each in objects:
-        key = key_of(each)
-        pages[key.path] = each
-        pages.setdefault(key.kind.path(), {"metadata": {"resourceVersion": "1"}, "items": []})[
-            "items"
-        ].append(each)
-
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self, status: int, body: Any) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def do_GET(self) -> None:
-            page = pages.get(self.path.partition("?")[0])
-            self._answer(404, {"message": "not found"}) if page is None else self._answer(200, page)
-
-        def do_POST(self) -> None:
-            review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert review["kind"] == "SelfSubjectAccessReview"
-            self._answer(201, {"status": {"allowed": True}})
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def kubeconfig(tmp_path: Path, url: str) -> str:
-    path = tmp_path / "kubeconfig"
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "current-context": "c",
-                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
-                "clusters": [{"name": "c", "cluster": {"server": url}}],
-                "users": [{"name": "u", "user": {"token": "t"}}],
-            }
-        )
-    )
-    return str(path)
 
 
 def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -350,6 +304,69 @@ def test_a_model_that_the_catalogue_lacks_is_looked_up_as_the_controller_would(
     assert says in out
 
 
+@pytest.mark.parametrize(
+    ("there", "code", "says"),
+    [
+        ("in the file", 4, "_batch_size 100000; lower that in ConfigMap own"),
+        ("on the cluster", 4, "_batch_size 100000; lower that in ConfigMap own"),
+        ("on the cluster, small", 0, "✓ Workspace quickstart"),
+        ("nowhere", 4, "tuning.config: there is no ConfigMap own in namespace team; apply it"),
+        ("without its key", 4, "ConfigMap own has no key training_config.yaml; put the text under"),
+        ("with a wrong value", 4, "ConfigMap own: TrainingArguments.per_device_train_batch_size is"),
+        ("forbidden", 0, "! Workspace quickstart   planned with the preset's own settings: tuning.config: "),
+    ],
+)
+def test_a_persons_own_config_is_counted_as_the_controller_would(
+    capsys: pytest.CaptureFixture[str], on: Any, tmp_path: Path, there: str, code: int, says: str
+) -> None:
+    file = tmp_path / "workspace.yaml"
+    documents = [QUICK, *([own_config(LARGE)] if there == "in the file" else [])]
+    file.write_text(yaml.safe_dump_all(documents))
+    on_cluster = {
+        "in the file": own_config("1"), "on the cluster": own_config(LARGE), "on the cluster, small": own_config("64"),
+        "without its key": own_config("64", key="config.yaml"), "with a wrong value": own_config("many"),
+    }.get(there)  # fmt: skip
+    path = "/api/v1/namespaces/team/configmaps/own"
+    on(
+        *whole_but(node(labels=LABELS), *([on_cluster] if on_cluster else [])),
+        **({path: {"kind": "Status", "code": 403, "message": "you may not"}} if there == "forbidden" else {}),
+    )
+    ended, out, _ = doctor(capsys, "-w", str(file))
+    assert says in out
+    assert ended == code, out
+
+
+@pytest.mark.parametrize(("price", "code"), [("2.0", 0), ("3.5", 4)])
+def test_a_limit_is_checked_at_the_controllers_prices(
+    capsys: pytest.CaptureFixture[str], on: Any, tmp_path: Path, price: str, code: int
+) -> None:
+    file = tmp_path / "workspace.yaml"
+    work = {key: value for key, value in QUICK["tuning"].items() if key != "config"}
+    limited = {**QUICK["resource"], "maxHourlyCostUSD": 3}
+    file.write_text(yaml.safe_dump({**QUICK, "resource": limited, "tuning": work}))
+    text = f"name,usd_per_hour\nStandard_NC24ads_A100_v4,{price}\n"
+    settings = config_map("kairay-controller", KAIRAY_PRICES="/etc/kairay/prices/prices.csv")
+    on(*whole_but(node(labels=LABELS), settings, config_map("kairay-prices", **{"prices.csv": text})))
+    ended, out, _ = doctor(capsys, "-w", str(file))
+    assert ended == code, out
+    assert "prices                 the operator's for 1 size" in out
+
+
+LARGE = "100000"
+QUICK = yaml.safe_load((ROOT / "examples" / "quickstart" / "workspace.yaml").read_text())
+QUICK["tuning"]["config"] = "own"
+LABELS = {"app": "quickstart", "node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4"}
+
+
+def own_config(rows: str, *, key: str = "training_config.yaml") -> Manifest:
+    """A person's own settings: so many rows at once."""
+    text = f"training_config: {{TrainingArguments: {{per_device_train_batch_size: {rows}}}}}"
+    return {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own", "namespace": "team"},
+        "data": {key: text},
+    }  # fmt: skip
+
+
 SMALL = {
     "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "num_hidden_layers": 2, "hidden_size": 64,
     "num_attention_heads": 4, "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 4096,
@@ -401,7 +418,7 @@ def test_no_kubeconfig_and_no_server_are_findings(
     code, out, err = doctor(capsys)
     assert (code, err) == (4, "")
     assert "✗ Kubernetes" in out
-    with served(()) as url:
+    with served((), {}) as url:
         pass
     monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, url))
     code, out, err = doctor(capsys)

@@ -5,16 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-from datetime import date
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from answering import AnsweringServer, answering_server, listing
+from doctor_scenes import config_map, controller
+from kairay.cli.as_controller import draw_as_controller
+from kairay.cli.main import main
 from kairay.cli.migrate import command_lines
-from kairay.cluster.migration import Migration, draw_migration, find_migrations
+from kairay.cluster.migration import (
+    LEFT_KINDS,
+    Migration,
+    Outlook,
+    Planner,
+    draw_migration,
+    find_migrations,
+    look_ahead,
+)
+from kairay.cluster.observed import Observed
+from kairay.controller.settings import ModelSettings, Settings
+from kairay.errors import KairayError
 from kairay.kube.fake import FakeCluster
-from kairay.kube.objects import Manifest
-from kairay.skus import load_skus
+from kairay.kube.objects import CONFIG_MAP, DEPLOYMENT, NODE, Manifest
+from served_cluster import kubeconfig, served
 
 UID = "6d1f6c9e-0000-4000-8000-000000000001"
 TODAY = date(2026, 11, 24)
@@ -56,7 +73,21 @@ def pods(gpus: int, **spec: Any) -> Manifest:
 
 
 def drawn(manifest: Manifest, *others: Manifest) -> Migration:
-    return draw_migration(manifest, others, skus=load_skus(), today=TODAY)
+    return draw_migration(manifest, others, ahead(manifest))
+
+
+def ahead(manifest: Manifest, *others: Manifest, settings: Settings | None = None) -> Outlook:
+    """What the controller will say, with these other objects in the cluster."""
+    cluster = FakeCluster()
+    for each in others:
+        cluster.put(each)
+    return asyncio.run(look_ahead(cluster, manifest, planner(settings or Settings())))
+
+
+def planner(settings: Settings) -> Planner:
+    """As `kairay migrate` plans where no node is seen."""
+    seen = Observed(server="https://ml", now=datetime.combine(TODAY, time(), UTC), version="v1.34.1")
+    return lambda workspace, text: draw_as_controller(workspace, seen, settings, text).plan
 
 
 def test_a_service_of_a_preset_keeps_its_name_and_changes_its_port_behind() -> None:
@@ -160,8 +191,123 @@ def test_a_cluster_is_read_and_what_kairay_made_is_not_kaitos() -> None:
     cluster.put(ours)
     before = cluster.writes
     for namespace, count in (("team", 1), (None, 1), ("elsewhere", 0)):
-        found = asyncio.run(find_migrations(cluster, namespace, skus=load_skus(), today=TODAY))
+        found = asyncio.run(find_migrations(cluster, namespace, plan=planner(Settings())))
         assert len(found) == count
         assert all(list(map(str, each.left)) == ["Service phi"] for each in found)
     assert cluster.writes == before
     assert json.loads(json.dumps(drawn(workspace(INFERENCE)).to_dict()))["state"] == "HandOver"
+
+
+# -- as the controller plans -----------------------------------------------------------------------------------------
+
+SMALL = {
+    "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "num_hidden_layers": 2, "hidden_size": 64,
+    "num_attention_heads": 4, "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 4096,
+}  # fmt: skip
+
+
+@pytest.fixture
+def server() -> Iterator[AnsweringServer]:
+    with answering_server() as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("hub", "model", "refused"),
+    [
+        (True, "org/model", ""),
+        (True, "org/gone", "the hub knows no such model"),
+        (False, "org/model", "models are not looked up on the hub here"),
+        (True, "/models/mine", "is a folder, which pods on a cluster do not have"),
+        (True, "registry.example/team/mine:1", "is not among the registries that Kairay asks"),
+    ],
+)
+def test_a_model_is_looked_up_where_the_controller_asks_and_nowhere_else(
+    server: AnsweringServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hub: bool,
+    model: str,
+    refused: str,
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    server.publish("org/model", SMALL, listing())
+    settings = Settings(models=ModelSettings(hub=hub, endpoint=server.url))
+    outlook = ahead(workspace({"inference": {"preset": {"name": model}}}), settings=settings)
+    assert refused in outlook.refused
+    assert bool(outlook.refused) is bool(refused)
+
+
+def test_a_hub_that_nobody_reaches_refuses_nothing(
+    server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    server.answers["/api/models/org/model?blobs=true"] = 503
+    settings = Settings(models=ModelSettings(endpoint=server.url))
+    outlook = ahead(workspace({"inference": {"preset": {"name": "org/model"}}}), settings=settings)
+    assert outlook.refused == ""
+    assert "hub" in outlook.sentences[0]
+
+
+def own(data: dict[str, str]) -> Manifest:
+    metadata = {"name": "own", "namespace": "team"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+def test_a_persons_own_config_is_counted() -> None:
+    configured = workspace({"inference": {**INFERENCE["inference"], "config": "own"}})
+    text = {"inference_config.yaml": "vllm: {max-model-len: 4096}"}
+    told = ahead(configured, own(text))
+    assert "planned with ConfigMap own: vllm.max-model-len 4096" in told.sentences
+    assert ahead(configured).refused == (
+        "inference.config: there is no ConfigMap own in namespace team; apply it"
+    )
+    assert "has no key inference_config.yaml" in ahead(configured, own({})).refused
+    wrong = {"inference_config.yaml": "vllm: {max-model-len: many}"}
+    assert "ConfigMap own: vllm.max-model-len is" in ahead(configured, own(wrong)).refused
+
+
+def test_a_config_that_may_not_be_read_is_told_and_refuses_nothing() -> None:
+    configured = workspace({"inference": {**INFERENCE["inference"], "config": "own"}})
+    cluster = FakeCluster()
+    cluster.fail_next("get", CONFIG_MAP, KairayError("you may not", reason="Forbidden"))
+    outlook = asyncio.run(look_ahead(cluster, configured, planner(Settings())))
+    assert outlook.refused == ""
+    assert outlook.sentences[0] == "inference.config: ConfigMap own was not seen: you may not"
+
+
+# -- the command, against an API server on loopback ------------------------------------------------------------------
+
+EMPTY = {
+    kind.path(): {"metadata": {"resourceVersion": "1"}, "items": []} for kind in (*LEFT_KINDS, DEPLOYMENT, NODE)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "told"),
+    [
+        ("phi-3-mini-128k-instruct", None, ["planned with default settings, as no Kairay is seen here", "HandOver"]),
+        ("org/model", {}, ["planned with the settings of Kairay in namespace kairay-system", "HandOver"]),
+        ("org/model", {"KAIRAY_MODEL_HUB": "false"}, ["refused: preset.name", "not looked up on the hub here"]),
+    ],
+)  # fmt: skip
+def test_the_command_goes_by_the_settings_of_the_cluster(
+    server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    model: str, settings: dict[str, str] | None, told: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    server.publish("org/model", SMALL, listing())
+    objects = [
+        workspace({"inference": {"preset": {"name": model}}}),
+        owned("StatefulSet", "apps/v1", **pods(1)),
+    ]
+    if settings is not None:
+        written = {"HF_ENDPOINT": server.url, **settings}
+        objects += [controller(), config_map("kairay-controller", **written)]
+    with served(tuple(objects), EMPTY) as url:
+        monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, url))
+        with pytest.raises(SystemExit) as left:
+            main(["migrate"])
+    out = capsys.readouterr().out
+    assert left.value.code in (0, None), out
+    assert [word for word in told if word not in out] == []

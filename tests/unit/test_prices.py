@@ -58,6 +58,7 @@ def test_a_price_file_is_written_as_it_is_read() -> None:
         (f"name,usd_per_hour\n{A100},free\n", "is no price"),
         (f"name,usd_per_hour\n{A100}\n", "as many values"),
         (f"name,usd_per_hour\n{A100},1,2\n", "as many values"),
+        (f"name,usd_per_hour\n{A100},1\n{A100.upper()},2\n", r"prices\.csv:3: .* stands there twice"),
         (f"name,usd_per_hour,price_as_of\n{A100},1,june\n", "'june' is no date"),
     ],
 )

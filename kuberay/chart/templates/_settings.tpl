@@ -17,6 +17,7 @@
   "KAIRAY_MODEL_HUB" .Values.models.hub
   "KAIRAY_MODEL_REGISTRIES" (join "," .Values.models.registries)
   "HF_ENDPOINT" .Values.models.endpoint
+  "KAIRAY_PRICES" (ternary "/etc/kairay/prices/prices.csv" "" (not (empty .Values.prices)))
   "KAIRAY_NODES_PROVIDER" .Values.nodes.provider
   "KAIRAY_NODES_IDLE_SECONDS" .Values.nodes.idleSeconds
   "KAIRAY_NODES_EMPTY_POOL_SECONDS" .Values.nodes.emptyPoolSeconds

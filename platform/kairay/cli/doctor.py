@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from kairay.cli.output import OutputFormat, output_option, print_data
-from kairay.errors import HostError, KairayError
+from kairay.errors import HostError, InputError, KairayError
 
 if TYPE_CHECKING:
     from kairay.cluster.findings import Finding
     from kairay.cluster.observed import Need, Observed
     from kairay.controller.settings import Settings
     from kairay.kube.client import Client
-    from kairay.workspace import Workspace
+    from kairay.workspace import Documents, Workspace
 
 _MARKS: Final = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "missing": ("✗", "red")}
 """By status: sign and colour."""
@@ -43,8 +45,8 @@ def command(file: Path | None, namespace: str | None, output: str) -> None:
     from kairay.cluster.findings import is_missing
     from kairay.workspace import load_documents
 
-    workspaces = load_documents(file, drafts=True).workspaces if file is not None else ()
-    findings = asyncio.run(_examine(workspaces, namespace))
+    documents = None if file is None else load_documents(file, drafts=True)
+    findings = asyncio.run(_examine(documents, namespace))
     if output == OutputFormat.TABLE:
         print_findings(findings)
     else:
@@ -66,7 +68,7 @@ def print_findings(findings: Iterable[Finding]) -> None:
     )
 
 
-async def _examine(workspaces: tuple[Workspace, ...], namespace: str | None) -> list[Finding]:
+async def _examine(documents: Documents | None, namespace: str | None) -> list[Finding]:
     from kairay.cluster.checks import check
     from kairay.cluster.checks_nodes import check_need
     from kairay.cluster.doctor import observe
@@ -79,25 +81,25 @@ async def _examine(workspaces: tuple[Workspace, ...], namespace: str | None) -> 
         connection = connect()
     except KairayError as error:
         return [missing("Kubernetes", error.message)]
-    now = datetime.now(UTC)
+    now, namespace = datetime.now(UTC), namespace or connection.namespace
     async with Client(connection) as client:
         seen = await observe(
-            client,
-            server=connection.server,
-            namespace=namespace or connection.namespace,
-            environment=os.environ,
-            now=now,
+            client, server=connection.server, namespace=namespace, environment=os.environ, now=now
         )
         if not seen.answers:
             return check(seen)
         findings = [*check(seen), await _look_for_kaito(client)]
-    settings = Settings()
-    try:
-        settings = read_settings(seen.settings)
-    except KairayError as error:
-        findings.append(missing("settings", f"the controller does not start with them: {error.message}"))
-    needs = [draw_need(each, seen, settings, now.date()) for each in workspaces]
-    return findings + [finding for need in needs for finding in check_need(need, seen)]
+        settings = Settings()
+        try:
+            settings = read_settings(seen.settings)
+        except KairayError as error:
+            findings.append(missing("settings", f"the controller does not start with them: {error.message}"))
+        draw = partial(draw_need, seen=seen, settings=settings)
+        if documents is not None:
+            for each in documents.workspaces:
+                need = await _need(client, each, namespace, documents.config_maps, draw)
+                findings += check_need(need, seen)
+    return findings
 
 
 async def _look_for_kaito(client: Client) -> Finding:
@@ -112,27 +114,42 @@ async def _look_for_kaito(client: Client) -> Finding:
     return ok(name, "is not live here") if found is None else missing(name, found)
 
 
-def draw_need(workspace: Workspace, seen: Observed, settings: Settings, today: date) -> Need:
-    """The controller's own plan and words for a Workspace, on the nodes that were seen."""
+async def _need(
+    client: Client, workspace: Workspace, namespace: str, written: Mapping[str, Mapping[str, str]],
+    draw: Callable[..., Need],
+) -> Need:  # fmt: skip
+    """`draw` is draw_need with what all Workspaces share."""
+    from kairay.cluster.configs import find_config
     from kairay.cluster.findings import Unseen
     from kairay.cluster.observed import Need
-    from kairay.controller.blueprint import draw_blueprint, resource_condition
-    from kairay.controller.models import look_up_model
-    from kairay.nodes.existing import matching, view_node
-    from kairay.skus import load_skus
 
-    name = workspace.metadata.name
-    nodes = () if isinstance(seen.nodes, Unseen) else tuple(view_node(each) for each in seen.nodes)
-    work = workspace.tuning or workspace.inference
+    try:
+        config = await find_config(client, workspace, namespace, written)
+    except InputError as error:
+        return Need(workspace=workspace.metadata.name, ready=False, sentence=error.message)
+    if isinstance(config, Unseen):
+        return replace(draw(workspace), unseen=config)
+    return draw(workspace, config_text=config)
+
+
+def draw_need(
+    workspace: Workspace, *, seen: Observed, settings: Settings, config_text: str | None = None
+) -> Need:
+    """The controller's own plan and words for a Workspace, on the nodes that were seen."""
+    from kairay.cli.as_controller import draw_as_controller, nodes_seen
+    from kairay.cluster.observed import Need
+    from kairay.controller.blueprint import resource_condition
+    from kairay.nodes.existing import matching
+
+    name, work = workspace.metadata.name, workspace.tuning or workspace.inference
     if work is None or work.preset is None:
-        found = [each.name for each in matching(nodes, workspace.resource.label_selector) if each.ready]
+        found = [
+            each.name for each in matching(nodes_seen(seen), workspace.resource.label_selector) if each.ready
+        ]
         said = ", ".join(found) or "no ready node"
         return Need(workspace=name, ready=bool(found), sentence=f"{said} with the Workspace's labels")
     try:
-        preset = look_up_model(work.preset.name, settings.models, os.environ)
-        blueprint = draw_blueprint(
-            workspace, preset, nodes=nodes, skus=load_skus(), settings=settings, today=today
-        )
+        blueprint = draw_as_controller(workspace, seen, settings, config_text)
     except KairayError as error:
         return Need(workspace=name, ready=False, sentence=error.message)
     condition = resource_condition(workspace, blueprint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,8 +14,11 @@ from kairay.cli.output import OutputFormat, output_option, print_data, print_tab
 
 if TYPE_CHECKING:
     from kairay.cluster.migration import Migration
+    from kairay.cluster.observed import Observed
     from kairay.kube.client import Client
     from kairay.kube.connect import Connection
+    from kairay.plan import Plan
+    from kairay.workspace import Workspace
 
 
 @click.command("migrate")
@@ -26,32 +30,49 @@ def command(namespace: str | None, adopt: bool, output: str) -> None:
 
     It only looks. Exit code 0 also when some are refused.
     """
-    stops, found = _look(namespace)
+    basis, stops, found = _look(namespace)
     if output != OutputFormat.TABLE:
-        print_data({"stopKaito": list(stops), "workspaces": [each.to_dict() for each in found]}, output)
+        workspaces = [each.to_dict() for each in found]
+        print_data({"plannedWith": basis, "stopKaito": list(stops), "workspaces": workspaces}, output)
     elif adopt:
         click.echo("\n".join(command_lines(stops, found)))
     else:
-        _print_report(stops, found)
+        _print_report(basis, stops, found)
 
 
-def _look(namespace: str | None) -> tuple[tuple[str, ...], list[Migration]]:
+def _look(namespace: str | None) -> tuple[str, tuple[str, ...], list[Migration]]:
+    """Whose settings were planned with, how KAITO is stopped, and each Workspace's way."""
+    from kairay.cli.as_controller import draw_as_controller
+    from kairay.cluster.doctor import observe_for_plans
     from kairay.cluster.migration import find_migrations
+    from kairay.cluster.observed import Observed
     from kairay.controller.kaito import look_for_kaito, stop_commands
-    from kairay.skus import load_skus
+    from kairay.controller.settings import read_settings
 
     async def work(
         client: Client, connection: Connection, chosen: str
-    ) -> tuple[tuple[str, ...], list[Migration]]:
-        del connection, chosen
-        today = datetime.now(UTC).date()
-        found = await find_migrations(client, namespace, skus=load_skus(), today=today)
-        return stop_commands(*await look_for_kaito(client, everywhere=True)), found
+    ) -> tuple[str, tuple[str, ...], list[Migration]]:
+        del chosen
+        seen = Observed(server=connection.server, now=datetime.now(UTC), version="")
+        seen = await observe_for_plans(client, seen, os.environ)
+        settings = read_settings(seen.settings)
+
+        def plan(workspace: Workspace, config_text: str | None) -> Plan:
+            return draw_as_controller(workspace, seen, settings, config_text).plan
+
+        found = await find_migrations(client, namespace, plan=plan)
+        return _basis(seen), stop_commands(*await look_for_kaito(client, everywhere=True)), found
 
     return on_cluster(namespace, work)
 
 
-def _print_report(stops: tuple[str, ...], found: list[Migration]) -> None:
+def _basis(seen: Observed) -> str:
+    if seen.controller is None:
+        return "default settings, as no Kairay is seen here"
+    return f"the settings of Kairay in namespace {seen.namespace}"
+
+
+def _print_report(basis: str, stops: tuple[str, ...], found: list[Migration]) -> None:
     click.echo("KAITO is live" if stops else "KAITO is not live")
     if not found:
         click.echo("there are no Workspaces")
@@ -60,6 +81,7 @@ def _print_report(stops: tuple[str, ...], found: list[Migration]) -> None:
         (each.namespace, each.name, each.state, str(sum(left.gpus for left in each.left))) for each in found
     ]
     print_table(("NAMESPACE", "NAME", "STATE", "GPUS HELD BY KAITO"), rows)
+    click.echo(f"planned with {basis}")
     for each in found:
         lines = [f"refused: {each.refused}"] if each.refused else []
         lines += [f"before KAITO stops: {sentence}" for sentence in each.before]

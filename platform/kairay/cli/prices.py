@@ -12,12 +12,12 @@ import click
 
 from kairay.cli.output import OutputFormat, output_option, print_data, print_table
 from kairay.local.state import StateDir
-from kairay.prices import format_prices, priced_skus
+from kairay.prices import VARIABLE, format_prices, priced_skus
 from kairay.skus import Sku, SkuKind
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-VARIABLE, URL_VARIABLE = "KAIRAY_PRICES", "KAIRAY_PRICES_URL"
+URL_VARIABLE = "KAIRAY_PRICES_URL"
 
 
 def prices_option(command: Command) -> Command:

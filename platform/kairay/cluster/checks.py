@@ -13,6 +13,7 @@ from typing import Any, Final
 from kairay.cluster.checks_azure import check_azure
 from kairay.cluster.checks_karpenter import check_karpenter
 from kairay.cluster.checks_nodes import check_network, check_nodes
+from kairay.cluster.checks_prices import check_prices
 from kairay.cluster.findings import Finding, Unseen, missing, ok, unseen, warning
 from kairay.cluster.observed import CONTROLLER, TABLES, Objects, Observed
 from kairay.kube.interface import Right
@@ -54,6 +55,7 @@ def check(seen: Observed) -> list[Finding]:
         return [version]
     found = [version, check_crd(seen), *check_kuberay(seen), *check_controller(seen)]
     found += [*check_tables(seen), *check_storage(seen), check_network(seen.daemon_sets), *check_rights(seen)]
+    found += [check_prices(seen)]
     found += [*check_nodes(seen), *check_azure(seen), *check_karpenter(seen)]
     return found
 

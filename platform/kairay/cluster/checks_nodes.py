@@ -102,6 +102,8 @@ def check_nodes(seen: Observed) -> Iterator[Finding]:
 def check_need(need: Need, seen: Observed) -> Iterator[Finding]:
     """What one Workspace wants, against the nodes that are there and what can be had."""
     name = f"Workspace {need.workspace}"
+    if need.unseen is not None:
+        yield warning(name, f"planned with the preset's own settings: {need.unseen.why}")
     if not need.ready and not need.offers and isinstance(seen.nodes, Unseen):
         yield warning(name, f"{need.sentence} (nodes were not seen: {seen.nodes.why})")
     elif not need.ready or not need.offers or not isinstance(seen.azure, AzureSeen):

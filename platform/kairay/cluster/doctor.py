@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Final, TypeVar
 
 from kairay.cluster.findings import Unseen
@@ -38,6 +39,7 @@ from kairay.kube.objects import (
 )
 from kairay.nodes.aks_settings import CLUSTER, GROUP, SUBSCRIPTION, read_aks_settings
 from kairay.nodes.karpenter_settings import read_karpenter_settings
+from kairay.prices import MOUNTED, PRICES_MAP, VARIABLE
 
 APIS: Final = (WORKSPACE.api_version, "ray.io/v1")
 _OURS: Final = ("KAIRAY_", "AZURE_")
@@ -57,19 +59,13 @@ async def observe(
     seen = Observed(server=server, now=now, version=version, settings=_ours(environment))
     if not seen.answers:
         return seen
-    seen = replace(seen, deployments=await _all(cluster, DEPLOYMENT))
-    home = SYSTEM if seen.controller is None else str(seen.controller["metadata"]["namespace"])
-    settings = await _settings(cluster, home, seen.controller, environment)
-    wanted = () if is_in_pod(environment) else rights_wanted(namespace)
-    daemon_sets, nodes, classes = await asyncio.gather(
-        _all(cluster, DAEMON_SET), _all(cluster, NODE), _all(cluster, STORAGE_CLASS)
-    )
+    seen = await observe_for_plans(cluster, seen, environment)
+    home, settings = seen.namespace, seen.settings
+    wanted = () if seen.in_pod else rights_wanted(namespace)
+    daemon_sets, classes = await asyncio.gather(_all(cluster, DAEMON_SET), _all(cluster, STORAGE_CLASS))
     seen = replace(
         seen,
-        namespace=home,
-        settings=settings,
         daemon_sets=daemon_sets,
-        nodes=nodes,
         storage_classes=classes,
         resources={api: await _try(_resources(cluster, api)) for api in APIS},
         lease=await _try(cluster.get(Key(LEASE, home, CONTROLLER))),
@@ -83,6 +79,16 @@ async def observe(
         case "karpenter":
             return replace(seen, karpenter=await _karpenter(cluster, settings))
     return seen
+
+
+async def observe_for_plans(cluster: Cluster, seen: Observed, environment: Mapping[str, str]) -> Observed:
+    """What was seen, and what the controller's plans are made from: its settings, its prices, the nodes."""
+    deployments, nodes = await asyncio.gather(_all(cluster, DEPLOYMENT), _all(cluster, NODE))
+    seen = replace(seen, deployments=deployments, nodes=nodes, in_pod=is_in_pod(environment))
+    home = SYSTEM if seen.controller is None else str(seen.controller["metadata"]["namespace"])
+    settings = await _settings(cluster, home, seen.controller, environment)
+    prices = await _prices(cluster, home, settings, environment)
+    return replace(seen, namespace=home, settings=settings, prices=prices)
 
 
 def rights_wanted(namespace: str) -> tuple[Right, ...]:
@@ -142,7 +148,23 @@ async def _settings(
 
 
 def _ours(environment: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in environment.items() if key.startswith(_OURS)}
+    """Kairay's variables here; a person's own price file is none of the controller's."""
+    foreign = () if is_in_pod(environment) else (VARIABLE,)
+    return {key: value for key, value in environment.items() if key.startswith(_OURS) and key not in foreign}
+
+
+async def _prices(
+    cluster: Cluster, home: str, settings: Mapping[str, str], environment: Mapping[str, str]
+) -> str | Unseen | None:
+    """As the file lies in the controller's pod, else out of the ConfigMap that is mounted there."""
+    if is_in_pod(environment):
+        path = Path(settings.get(VARIABLE) or MOUNTED)
+        try:
+            return path.read_text("utf-8") if path.exists() else None
+        except (OSError, UnicodeDecodeError) as error:
+            return Unseen(why=f"{path} cannot be read: {error}")
+    found = await _try(cluster.get(Key(CONFIG_MAP, home, PRICES_MAP)))
+    return found if isinstance(found, Unseen) else ((found or {}).get("data") or {}).get(MOUNTED.name)
 
 
 def _written(controller: Manifest | None) -> dict[str, str]:

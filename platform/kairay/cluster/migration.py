@@ -7,12 +7,13 @@ gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Final
 
-from kairay.errors import InputError, TransientError
+from kairay.cluster.configs import find_config
+from kairay.cluster.findings import Unseen
+from kairay.errors import InputError, KairayError, TransientError
 from kairay.kube.errors import AbsentError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import (
@@ -30,10 +31,8 @@ from kairay.kube.objects import (
 )
 from kairay.objects.metadata import KAIRAY, MANAGED_BY
 from kairay.objects.service import HTTP_PORT, RENDEZVOUS_PORT
-from kairay.plan import PlanTarget, make_plan
+from kairay.plan import Plan
 from kairay.ray.pods import SERVE_PORT
-from kairay.registry.resolve import resolve_preset
-from kairay.skus import Sku
 from kairay.workspace import Workspace, parse_workspace
 
 LEFT_KINDS: Final = (STATEFUL_SET, DEPLOYMENT, JOB, SERVICE)
@@ -42,6 +41,9 @@ _READ = frozenset({"kaito.sh/enablelb"})
 """KAITO's annotations that mean something here."""
 _KAITO_PORT, _KAITO_OTHERS = 5000, (6379, 8265)
 _GPU = "nvidia.com/gpu"
+
+Planner = Callable[[Workspace, str | None], Plan]
+"""The controller's plan of a Workspace with the text of its own config; the error tree says why there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +92,17 @@ class Migration:
         }  # fmt: skip
 
 
-async def find_migrations(
-    cluster: Cluster, namespace: str | None, *, skus: Mapping[str, Sku], today: date
-) -> list[Migration]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What the controller will say of a Workspace."""
+
+    refused: str = ""
+    """Why it will not take it; empty when it will."""
+    sentences: tuple[str, ...] = ()
+    """Problems and warnings of its plan."""
+
+
+async def find_migrations(cluster: Cluster, namespace: str | None, *, plan: Planner) -> list[Migration]:
     """Of every Workspace of a namespace, or of the cluster; InputError when it knows no Workspaces."""
     try:
         workspaces, _ = await cluster.list(WORKSPACE, namespace=namespace, trim=drop_bookkeeping)
@@ -102,25 +112,35 @@ async def find_migrations(
     for kind in LEFT_KINDS:
         found, _ = await cluster.list(kind, namespace=namespace, trim=drop_bookkeeping)
         owned += [each for each in found if labels_of(each).get(MANAGED_BY) != KAIRAY]
-    return [draw_migration(each, owned, skus=skus, today=today) for each in workspaces]
+    return [draw_migration(each, owned, await look_ahead(cluster, each, plan)) for each in workspaces]
 
 
-def draw_migration(
-    manifest: Manifest, others: Iterable[Manifest], *, skus: Mapping[str, Sku], today: date
-) -> Migration:
+async def look_ahead(cluster: Cluster, manifest: Manifest, plan: Planner) -> Outlook:
+    """Plan a Workspace as the controller will, its own config included."""
+    try:
+        workspace = parse_workspace(manifest)
+        work = workspace.inference or workspace.tuning
+        if work is None or work.preset is None:
+            return Outlook()
+        config = await find_config(cluster, workspace, manifest["metadata"]["namespace"])
+        drawn = plan(workspace, config if isinstance(config, str) else None)
+    except TransientError as error:
+        return Outlook(sentences=(error.message,))
+    except KairayError as error:
+        # The controller too holds what it cannot plan until somebody has done something about it.
+        return Outlook(refused=error.message)
+    hidden = (config.why,) if isinstance(config, Unseen) else ()
+    return Outlook(sentences=(*hidden, *drawn.problems, *drawn.warnings))
+
+
+def draw_migration(manifest: Manifest, others: Iterable[Manifest], outlook: Outlook) -> Migration:
     """What becomes of one Workspace; `others` are objects that are not Kairay's. Pure."""
     metadata = manifest["metadata"]
     left = tuple(sorted(_left(manifest, others), key=lambda each: (each.key.kind.kind, each.key.name)))
-    refused = ""
-    changes: tuple[str, ...] = ()
-    try:
-        workspace = parse_workspace(manifest)
-        changes = tuple(_changes(workspace, left, skus, today))
-    except InputError as error:
-        refused = error.message
+    changes = () if outlook.refused else (*outlook.sentences, *_changes(parse_workspace(manifest), left))
     return Migration(
-        namespace=metadata["namespace"], name=metadata["name"], refused=refused,
-        before=tuple(_before(manifest)), changes=changes, left=left, commands=tuple(_commands(manifest, left)),
+        namespace=metadata["namespace"], name=metadata["name"], refused=outlook.refused,
+        before=tuple(_before(manifest)), changes=tuple(changes), left=left, commands=tuple(_commands(manifest, left)),
     )  # fmt: skip
 
 
@@ -158,25 +178,10 @@ def _before(manifest: Manifest) -> Iterator[str]:
         )
 
 
-def _planned(workspace: Workspace, name: str, skus: Mapping[str, Sku], today: date) -> Iterator[str]:
-    try:
-        preset = resolve_preset(name)
-    except TransientError as error:
-        yield error.message
-        return
-    plan = make_plan(workspace, preset, skus=skus, machine=None, target=PlanTarget.CLUSTER, now=today)
-    yield from plan.problems
-    yield from plan.warnings
-
-
-def _changes(
-    workspace: Workspace, left: tuple[Leftover, ...], skus: Mapping[str, Sku], today: date
-) -> Iterator[str]:
-    """InputError for a preset that Kairay does not have."""
+def _changes(workspace: Workspace, left: tuple[Leftover, ...]) -> Iterator[str]:
     spec = workspace.inference or workspace.tuning
     assert spec is not None
     if spec.preset is not None:
-        yield from _planned(workspace, spec.preset.name, skus, today)
         if any(each.key.kind == SERVICE for each in left):
             gone = " and ".join(map(str, _KAITO_OTHERS))
             yield (

@@ -89,6 +89,10 @@ class Observed:
     rights: Mapping[Right, bool | Unseen] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     """The controller's variables, or this machine's where it has none."""
+    prices: str | Unseen | None = None
+    """Text of the controller's price file; None: there is none where it is looked for."""
+    in_pod: bool = False
+    """This is the controller's pod, with its files."""
     azure: AzureSeen | Unseen | None = None
     """None: AKS does not bring the nodes; Unseen: its settings or its packages are not complete."""
     karpenter: KarpenterSeen | Unseen | None = None
@@ -122,3 +126,5 @@ class Need:
     nodes: int = 1
     offers: tuple[Offer, ...] = ()
     """Sizes that may be brought for it, the best first; none where nodes are there already."""
+    unseen: Unseen | None = None
+    """Why its own config is not counted."""

@@ -8,7 +8,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,14 +32,15 @@ from kairay.controller.ray_api import RayHttp
 from kairay.controller.reconcile import Reconciler, Tools
 from kairay.controller.settings import Settings, describe
 from kairay.controller.triggers import TRIMS, WorkspaceName, concerned, concerns_nodes
-from kairay.errors import KairayError, TransientError
+from kairay.errors import InputError, KairayError, TransientError
 from kairay.kube.cache import Cache
 from kairay.kube.client import Client
 from kairay.kube.connect import connect
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import NODE, POD, WORKSPACE, Kind, Manifest
 from kairay.objects.metadata import WORKSPACE_LABEL
-from kairay.skus import load_skus
+from kairay.prices import VARIABLE, priced_skus
+from kairay.skus import Sku
 
 WORKERS = 16
 _STALLED_SECONDS = 30.0
@@ -56,7 +57,11 @@ class Options:
 
 
 async def run(settings: Settings, options: Options, log: Log) -> None:
-    """Until SIGTERM or SIGINT. LeadershipLostError ends it too: another controller writes then."""
+    """Until SIGTERM or SIGINT. LeadershipLostError ends it too: another controller writes then.
+
+    InputError for a price file that cannot be read: what runs is judged by it, so no other prices stand in.
+    """
+    skus = read_prices(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,7 +76,7 @@ async def run(settings: Settings, options: Options, log: Log) -> None:
             cluster=cluster, namespace=options.namespace,
             identity=f"{socket.gethostname()}_{os.getpid()}", now=time.monotonic,
         )  # fmt: skip
-        controller = Controller(settings, options.namespace, cluster, session, metrics, log, provided)
+        controller = Controller(settings, options.namespace, skus, cluster, session, metrics, log, provided)
         gate = KaitoGate(cluster=cluster, namespaces=settings.namespaces, log=log)
         health = Health(
             alive=controller.is_alive,
@@ -85,6 +90,14 @@ async def run(settings: Settings, options: Options, log: Log) -> None:
         finally:
             await http.cleanup()
             log.info("stopped")
+
+
+def read_prices(settings: Settings) -> Mapping[str, Sku]:
+    """Every size at the operator's prices; InputError names the setting, the file, the line and what to write."""
+    try:
+        return priced_skus(settings.prices)
+    except InputError as error:
+        raise InputError(f"{VARIABLE} (Helm: prices): {error.message}") from error
 
 
 async def _lead(
@@ -122,8 +135,8 @@ class Controller:
     """Caches, the queue and the workers that empty it."""
 
     def __init__(
-        self, settings: Settings, namespace: str, cluster: Cluster, session: aiohttp.ClientSession,
-        metrics: Metrics, log: Log, provided: Provided | None = None,
+        self, settings: Settings, namespace: str, skus: Mapping[str, Sku], cluster: Cluster,
+        session: aiohttp.ClientSession, metrics: Metrics, log: Log, provided: Provided | None = None,
     ) -> None:  # fmt: skip
         self._metrics, self._log = metrics, log
         self._queue: WorkQueue[WorkspaceName] = WorkQueue(random.random)
@@ -134,12 +147,12 @@ class Controller:
         models = ModelLookUp(lambda name: look_up_model(name, settings.models, os.environ))
         self._reconciler = Reconciler(Tools(
             cluster=cluster, views=self.caches, ray=RayHttp(session), events=events, settings=settings,
-            skus=load_skus(), board=board, models=models, namespace=namespace, now=_now,
+            skus=skus, board=board, models=models, namespace=namespace, now=_now,
             lost=lambda error: log.fault("events of a pod not read", message=error.message),
         ))  # fmt: skip
         self._keeper = None if provided is None else NodeKeeper(NodeTools(
             provider=provided.provider, provider_name=provided.name, cluster=cluster, views=self.caches, board=board,
-            skus=load_skus(), scaling=settings.nodes.scaling, namespace=namespace, now=_now, log=log,
+            skus=skus, scaling=settings.nodes.scaling, namespace=namespace, now=_now, log=log,
             metrics=metrics,
         ))  # fmt: skip
         if self._keeper is not None:

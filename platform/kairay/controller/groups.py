@@ -11,6 +11,7 @@ from kairay.mig import MigProfile, is_profile
 from kairay.nodes.groups import group_name, is_below, tenant_of
 from kairay.nodes.interface import NodeGroup, Offer
 from kairay.plan import Plan
+from kairay.plan_candidates import Candidate
 from kairay.skus import Sku
 from kairay.workspace import Workspace
 
@@ -38,11 +39,12 @@ def draw_wish(workspace: Workspace, plan: Plan, settings: Settings) -> NodeWish:
     """The nodes of a plan that works; InputError where its labels cannot be given to new ones."""
     group = draw_group(workspace, plan, settings)
     assert plan.chosen is not None
-    instead = () if plan.asked_for is None else tuple(_others(plan))[:_MOST_SUGGESTIONS]
+    most = workspace.resource.max_hourly_cost_usd
+    others = () if plan.asked_for is None else [each for each in _others(plan) if _within(each, most)]
     return NodeWish(
         group=group,
         gang=plan.tuning is not None and plan.tuning.nodes > 1,
-        instead=tuple(Offer(instance_type=sku.name) for sku in instead),
+        instead=tuple(Offer(instance_type=each.sku.name) for each in others[:_MOST_SUGGESTIONS]),
     )
 
 
@@ -52,9 +54,16 @@ def draw_group(workspace: Workspace, plan: Plan, settings: Settings) -> NodeGrou
     metadata, spot = workspace.metadata, workspace.resource.spot
     tenant = tenant_of(settings.nodes.sharing, metadata.namespace or "default", metadata.name)
     labels = node_labels(workspace)
-    sizes = tuple(_sizes(plan))
+    taken = tuple(_taken(plan))
+    sizes = tuple(each.sku for each in taken)
     kinds = (True, False) if spot else (False,)
-    offers = tuple(Offer(instance_type=sku.name, spot=kind) for kind in kinds for sku in sizes)
+    most = workspace.resource.max_hourly_cost_usd
+    offers = tuple(
+        Offer(instance_type=each.sku.name, spot=kind)
+        for kind in kinds
+        for each in taken
+        if kind or _within(each, most)
+    )
     family, share = metadata.annotations.get(IMAGE_FAMILY), sizes[0].share
     mig = MigProfile.parse(share).size if share is not None and is_profile(share) else None
     return NodeGroup(
@@ -81,18 +90,24 @@ def node_labels(workspace: Workspace) -> dict[str, str]:
     return dict(sorted(labels.items()))
 
 
-def _sizes(plan: Plan) -> Iterable[Sku]:
+def _within(candidate: Candidate, most: float | None) -> bool:
+    """As ordinary machines it costs no more: a plan of spot machines is judged at their price alone."""
+    price = candidate.sku.usd_per_hour
+    return most is None or (price is not None and round(candidate.nodes * price, 4) <= most)
+
+
+def _taken(plan: Plan) -> Iterable[Candidate]:
     """The chosen size, then the others that hold the same pods, as ranked; only the one that was asked for, if any."""
     assert plan.chosen is not None
-    chosen = plan.chosen.sku
+    chosen = plan.chosen
     yield chosen
     if plan.asked_for is None:
-        yield from [sku for sku in _others(plan) if _stands_in(sku, chosen)][: _MOST_SIZES - 1]
+        yield from [each for each in _others(plan) if _stands_in(each.sku, chosen.sku)][: _MOST_SIZES - 1]
 
 
-def _others(plan: Plan) -> Iterable[Sku]:
+def _others(plan: Plan) -> Iterable[Candidate]:
     """Other sizes that fit, in the order in which the plan ranks them."""
-    return (each.sku for each in plan.candidates if each.fits and not each.chosen)
+    return (each for each in plan.candidates if each.fits and not each.chosen)
 
 
 def _stands_in(sku: Sku, chosen: Sku) -> bool:

@@ -198,7 +198,7 @@ class NodeKeeper:
         prices: dict[Offer, float | None] = {}
         for offer in chain(*(group.offers for group in groups), *others):
             sku = find_sku(offer.instance_type, self._tools.skus)
-            prices[offer] = None if sku is None or offer.spot else sku.usd_per_hour
+            prices[offer] = None if sku is None else sku.spot_usd_per_hour if offer.spot else sku.usd_per_hour
         return prices
 
     async def _do(self, action: NodeAction) -> None:

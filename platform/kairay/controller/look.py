@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from kairay.config_maps import config_of
+from kairay.config_maps import config_of, text_in
 from kairay.controller.observed import Observed
 from kairay.controller.pod_events import PodEvents
 from kairay.controller.ray_api import RayApi
 from kairay.controller.record import TuningRecord
-from kairay.errors import KairayError, TransientError
+from kairay.errors import InputError, KairayError, TransientError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import (
     CLAIM,
@@ -130,13 +130,10 @@ def _config(workspace: Workspace, namespace: str, views: Views) -> tuple[str | N
     if place is None:
         return None, None
     found = views[CONFIG_MAP].get(namespace, place.name)
-    if found is None:
-        return None, f"{place.field}: there is no ConfigMap {place.name} in namespace {namespace}; apply it"
-    text = (found.get("data") or {}).get(place.key)
-    if text is None:
-        missing = f"ConfigMap {place.name} has no key {place.key}; put the text under data.{place.key}"
-        return None, f"{place.field}: {missing}"
-    return str(text), None
+    try:
+        return text_in(place, None if found is None else found.get("data") or {}, namespace), None
+    except InputError as error:
+        return None, error.message
 
 
 def _is_to_begin(seen: Observed) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from kairay import __version__
@@ -97,6 +98,8 @@ class Settings:
     """Of one revision whose head was lost."""
     nodes: NodeSettings = NodeSettings()
     models: ModelSettings = ModelSettings()
+    prices: Path | None = None
+    """Price file, as `kairay plan --prices` reads it; None: the shipped prices."""
 
     @property
     def pods(self) -> PodSettings:
@@ -150,6 +153,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             endpoint=get("HF_ENDPOINT", _address, default.models.endpoint),
             registries=get("KAIRAY_MODEL_REGISTRIES", _hosts, default.models.registries),
         ),
+        prices=get("KAIRAY_PRICES", Path, default.prices),
     )
 
 
@@ -211,4 +215,5 @@ def describe(settings: Settings) -> dict[str, Any]:
         "rayVersion": settings.image.ray_version,
         "namespaces": list(settings.namespaces) or "all",
         "nodes": str(settings.nodes.provider),
+        "prices": str(settings.prices or "shipped"),
     }

@@ -49,6 +49,8 @@ def plan_status(blueprint: Blueprint) -> dict[str, Any]:
     }
     if plan.usd_per_hour is not None:
         told["hourlyCostUSD"] = round(plan.usd_per_hour, 2)
+        said = {"priceRegion": sku.price_region, "priceAsOf": sku.price_as_of}
+        told |= {key: value for key, value in said.items() if value is not None}
     if plan.job is not None:
         told["tokensPerSecond"] = plan.job.tokens_per_second
         if plan.job.usd_per_million_tokens is not None:

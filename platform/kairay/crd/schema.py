@@ -136,8 +136,8 @@ def status_schema() -> Schema:
             }},
             "plan": {"type": "object", "properties": {
                 "instanceType": text, "nodes": whole, "gpusPerNode": whole, "memoryPerGpu": text,
-                "headroomPercent": whole, "hourlyCostUSD": number, "reasons": texts,
-                "tokensPerSecond": number, "millionTokensUSD": number,
+                "headroomPercent": whole, "hourlyCostUSD": number, "priceRegion": text, "priceAsOf": text,
+                "reasons": texts, "tokensPerSecond": number, "millionTokensUSD": number,
             }},
         },
     }  # fmt: skip
