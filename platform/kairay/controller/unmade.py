@@ -1,0 +1,130 @@
+"""Pods that are wanted and that Kubernetes does not let be made: no pod is there whose status could say why. Pure.
+
+The refusal stands in a condition `ReplicaFailure`: KubeRay's of a RayCluster (since 1.3), Kubernetes' own of a
+Deployment. Both take it away with the first try that succeeds. A RayJob's copy of its cluster's status is kept in step;
+a RayService's is not (KubeRay 1.6 writes it only when something else has changed), so its clusters are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kairay.controller.waiting import is_ready
+from kairay.kube.objects import labels_of
+from kairay.ray.raycluster import ROLE_LABEL
+
+OBJECT: Final = "object"
+"""The role of what is no pod."""
+CLUSTER_LABEL: Final = "ray.io/cluster"
+"""KubeRay's: the RayCluster of a pod."""
+_FAILURE: Final = "ReplicaFailure"
+_ROLES: Final[Mapping[str, str]] = {
+    "FailedCreateHeadPod": "head",
+    "FailedCreateWorkerPod": "worker",
+    "FailedCreate": "",
+}
+"""The condition's reason -> whose pod it is, as in `Place`. What cannot be deleted keeps nobody waiting."""
+_GIVEN_UP: Final = "DEPLOY_FAILED"
+_AT_REST: Final = frozenset({"HEALTHY", "DOWNSCALING", _GIVEN_UP})
+"""Ray Serve's states of a deployment that waits for no replica."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmade:
+    """A pod, or another object of a Workspace, that cannot be made, as the last try was answered."""
+
+    namespace: str
+    kind: str
+    """Of the object that wants it, as kubectl takes it: `raycluster`, `deployment`; of an object itself, its own."""
+    owner: str
+    """Its name."""
+    role: str
+    """`head` or `worker` of Ray; empty: of the user's own template; OBJECT."""
+    words: str
+    """The API server's."""
+
+
+def unmade_of_cluster(
+    namespace: str, cluster: str, status: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]
+) -> Unmade | None:
+    """What a RayCluster's status says; a head that is there by now is not missing, however old that status is."""
+    found = _read(namespace, "raycluster", cluster, status)
+    if found is not None and found.role == "head" and _heads(pods_of(cluster, pods)):
+        return None
+    return found
+
+
+def unmade_of_deployment(deployment: Mapping[str, Any]) -> Unmade | None:
+    """What a Deployment's status says of its pods."""
+    metadata = deployment["metadata"]
+    return _read(metadata["namespace"], "deployment", metadata["name"], deployment.get("status") or {})
+
+
+def unmade_of_service(
+    service: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]
+) -> Unmade | None:
+    """What the clusters of a RayService say, as far as they were asked."""
+    namespace = service["metadata"]["namespace"]
+    found = (
+        unmade_of_cluster(namespace, name, told[name], pods) for name, _ in _clusters(service) if name in told
+    )
+    return next((each for each in found if each is not None), None)
+
+
+def silent_clusters(service: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Clusters of a RayService that wait for a pod that is not there: without a head, or with replicas to come and no
+    worker on its way."""
+    return tuple(name for name, part in _clusters(service) if _misses_pods(part, pods_of(name, pods)))
+
+
+def keep_failure(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What is read here of a RayCluster's status; mostly nothing."""
+    kept = [each for each in status.get("conditions", ()) if each["type"] == _FAILURE]
+    return {"conditions": kept} if kept else {}
+
+
+def pods_of(cluster: str, pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of one RayCluster that are not going."""
+    mine = (pod for pod in pods if labels_of(pod).get(CLUSTER_LABEL) == cluster)
+    return [pod for pod in mine if "deletionTimestamp" not in pod["metadata"]]
+
+
+def _read(namespace: str, kind: str, owner: str, status: Mapping[str, Any]) -> Unmade | None:
+    for condition in keep_failure(status).get("conditions", ()):
+        role = _ROLES.get(str(condition.get("reason")))
+        if condition["status"] == "True" and role is not None:
+            # KubeRay puts the reason into a line before the API server's words.
+            words = str(condition.get("message") or "").removeprefix(f"{condition['reason']}\n")
+            return Unmade(namespace=namespace, kind=kind, owner=owner, role=role, words=words)
+    return None
+
+
+def _clusters(service: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    status = service.get("status") or {}
+    for part in (status.get("pendingServiceStatus") or {}, status.get("activeServiceStatus") or {}):
+        if part.get("rayClusterName"):
+            yield str(part["rayClusterName"]), part
+
+
+def _misses_pods(part: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> bool:
+    heads = _heads(pods)
+    if not heads:
+        return True
+    on_their_way = any(not is_ready(pod) for pod in pods)
+    return not on_their_way and _wants_replicas(part)
+
+
+def _wants_replicas(part: Mapping[str, Any]) -> bool:
+    """Serve has not been heard of yet, or brings replicas; one that has given up wants none."""
+    apps = [dict(app) for app in (part.get("applicationStatuses") or {}).values()]
+    going_on = [app for app in apps if app.get("status") != _GIVEN_UP]
+    deployments = [(app.get("serveDeploymentStatuses") or {}).values() for app in going_on]
+    return not apps or any(
+        not each or any(one.get("status") not in _AT_REST for one in each) for each in deployments
+    )
+
+
+def _heads(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [pod for pod in pods if labels_of(pod).get(ROLE_LABEL) == "head"]
