@@ -51,9 +51,9 @@ REFUSALS = [
      " limited: requests.memory=4Gi", Reason.NAMESPACE_QUOTA,
      ("quota mem is too small (requests.memory: 8Gi wanted, 0 of 4Gi used): set Helm ray.head,"
       " or ask for a larger one")),
-    (FORBIDDEN + "failed quota: compute: must specify limits.ephemeral-storage for: autoscaler,ray-head",
-     Reason.NOT_ALLOWED, ("quota compute wants every container to name limits.ephemeral-storage for:"
-     " autoscaler,ray-head: a LimitRange in the namespace can give defaults")),
+    (FORBIDDEN + "failed quota: compute: must specify limits.cpu for: mesh; limits.memory for: mesh",
+     Reason.NOT_ALLOWED, ("quota compute wants every container to name limits.cpu for: mesh;"
+     " limits.memory for: mesh: a LimitRange in the namespace can give defaults")),
     (FORBIDDEN + "status unknown for quota: gpu, resources: requests.nvidia.com/gpu", None,
      "quota gpu has not been counted yet"),
     ("insufficient quota to match these scopes: [{PriorityClass In [high]}]", Reason.NAMESPACE_QUOTA,
