@@ -14,6 +14,7 @@ from kairay.kube.errors import DeniedError
 from kairay.kube.objects import (
     CLAIM,
     DEPLOYMENT,
+    EVENT,
     POD,
     RAY_CLUSTER,
     RAY_JOB,
@@ -59,6 +60,13 @@ class Refusing(Stage):
         self.cluster.put({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": role, "namespace": "team", "labels": ours},
             "spec": {"nodeName": "gpu-1"}, "status": status,
+        })  # fmt: skip
+
+    def says_in_event(self, reason: str, message: str, kind: str, uid: str = "other") -> None:
+        self.cluster.put({
+            "apiVersion": "v1", "kind": "Event", "type": "Warning", "reason": reason, "message": message,
+            "metadata": {"name": f"{uid}.{reason.lower()}", "namespace": "team"},
+            "involvedObject": {"kind": kind, "uid": uid}, "lastTimestamp": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         })  # fmt: skip
 
     @property
@@ -152,6 +160,24 @@ def test_a_running_job_whose_worker_cannot_be_made_says_so_where_the_work_is_hel
     assert stage.condition("WorkspaceSucceeded")[0] == "Tuning"
 
 
+def test_a_job_whose_cluster_cannot_be_made_at_all_is_told_what_kuberay_says_in_an_event() -> None:
+    stage = Job()
+    stage.says({}, jobDeploymentStatus="Initializing")
+    assert stage.passes() == pytest.approx(20.0)
+    stage.says_in_event("CreatedRayCluster", "another one", "RayService")
+    job = stage.cluster.all(RAY_JOB)[0]
+    words = (
+        f'Failed to create RayCluster team/{CLUSTER}: rayclusters.ray.io "{CLUSTER}" is forbidden: {QUOTA}'
+    )
+    stage.says_in_event("FailedToCreateRayCluster", words, "RayJob", job["metadata"]["uid"])
+    assert stage.after(20) == pytest.approx(15.0)
+    assert stage.condition("JobStarted")[0] == "NamespaceQuotaExceeded"
+    assert f"rayclusters.ray.io/{CLUSTER} {SAYS}" in stage.status()["message"]
+    stage.put_pod("head", ready=False, **{"kairay.dev/revision": "r"})
+    stage.after(1)
+    assert stage.condition("JobStarted")[0] == "JobWaiting"
+
+
 # -- a service -------------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +259,24 @@ def test_a_service_that_answers_tells_of_the_replica_that_cannot_come_besides() 
     assert f"RayService mine answers; besides, a worker pod {SAYS}" in stage.status()["message"]
     stage.answers("HEALTHY")
     assert stage.status()["message"] == "RayService mine answers"
+
+
+def test_where_its_status_says_nothing_the_events_of_the_cluster_are_read() -> None:
+    stage = Service()
+    stage.cluster_says({})
+    made = stage.cluster.find(RAY_CLUSTER, "team", CLUSTER)
+    assert made is not None
+    words = f'Failed creating service team/{CLUSTER}-head-svc, services "{CLUSTER}-head-svc" is forbidden: {QUOTA}'
+    stage.says_in_event("FailedToCreateService", words, "RayCluster", made["metadata"]["uid"])
+    stage.after(20)
+    assert f"RayService mine: services/{CLUSTER}-head-svc {SAYS}" in stage.status()["message"]
+    before = stage.cluster.calls["list", EVENT.kind]
+    stage.put_pod("head")
+    stage.answers("UPSCALING")
+    assert stage.cluster.calls["list", EVENT.kind] == before, (
+        "its worker is missing, and of that the status tells"
+    )
+    assert stage.status()["message"] == "no replica now; the next request starts one and waits"
 
 
 def test_a_cluster_that_may_not_be_read_changes_nothing_else() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from kairay.controller.triggers import TRIMS
 from kairay.controller.trouble import Trouble
 from kairay.controller.unmade import (
     Unmade,
+    read_failure_events,
     silent_clusters,
+    silent_job,
     unmade_of_cluster,
     unmade_of_deployment,
     unmade_of_service,
@@ -255,11 +258,15 @@ def test_without_a_refusal_the_pods_speak() -> None:
 # -- which clusters are asked ----------------------------------------------------------------------------------------
 
 
+BEGINS = {"jobDeploymentStatus": "Initializing", "rayClusterName": "mine-x1y2z"}
+MADE = {"creationTimestamp": "2026-11-24T11:00:00Z", "uid": "owner"}
+
+
 def service(status: str = "", deployment: str = "", part: str = "pendingServiceStatus") -> Manifest:
     deployments = {"serveDeploymentStatuses": {"chat": {"status": deployment}}} if deployment else {}
     apps = {"mine": {"status": status, **deployments}} if status else {}
     told = {"rayClusterName": "mine-x1y2z", "applicationStatuses": apps}
-    return {"metadata": {"name": "mine", "namespace": "team"}, "status": {part: told}}
+    return {"metadata": {**MADE, "name": "mine", "namespace": "team"}, "status": {part: told}}
 
 
 @pytest.mark.parametrize(
@@ -282,7 +289,74 @@ def service(status: str = "", deployment: str = "", part: str = "pendingServiceS
 def test_only_a_service_that_misses_pods_is_asked_after(
     what: Manifest, pods: list[Manifest], asked: bool
 ) -> None:
-    assert silent_clusters(what, pods) == (("mine-x1y2z",) if asked else ())
+    headless = not any(pod["metadata"]["labels"]["ray.io/cluster"] == "mine-x1y2z" for pod in pods)
+    found = [(each.cluster, each.owner, each.headless) for each in silent_clusters(what, pods)]
+    assert found == ([("mine-x1y2z", "owner", headless)] if asked else [])
+
+
+@pytest.mark.parametrize(
+    ("status", "pods", "asked"),
+    [
+        (BEGINS, [], True),
+        (BEGINS, [pod("head", ready=False)], False),
+        ({**BEGINS, "rayClusterStatus": failure()}, [], False),
+        ({**BEGINS, "jobDeploymentStatus": "Running"}, [], False),
+        ({}, [], False),
+    ],
+)  # fmt: skip
+def test_a_job_is_asked_after_while_it_begins_without_a_head_or_a_word(
+    status: Manifest, pods: list[Manifest], asked: bool
+) -> None:
+    found = silent_job({"metadata": MADE, "status": status}, pods)
+    assert [each.cluster for each in found] == (["mine-x1y2z"] if asked else [])
+
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+SERVICES = 'services "mine-x1y2z-head-svc" is forbidden: exceeded quota: few, requested: services=1, used: services=5,'
+
+
+def event(reason: str, minute: int, message: str = "") -> Manifest:
+    when = f"2026-11-24T11:{minute}:00Z"
+    return {"reason": reason, "message": message, "metadata": {}, "lastTimestamp": when}
+
+
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        ([event("FailedToCreateService", 50)], "FailedToCreateService"),
+        ([event("FailedToCreateService", 50), event("CreatedService", 55)], None),
+        ([event("FailedToCreateService", 55), event("CreatedService", 50)], "FailedToCreateService"),
+        ([event("FailedToCreateService", 50), event("FailedToCreateHeadPod", 52)], "FailedToCreateHeadPod"),
+        ([event("FailedToCreateRayCluster", 50), event("CreatedService", 55)], "FailedToCreateRayCluster"),
+        ([event("FailedToCreateService", 39)], None),
+        ([event("FailedToDeleteHeadPod", 59), event("UpdatedServeApplications", 59)], None),
+        ([], None),
+    ],
+)
+def test_the_latest_word_of_events_counts_until_the_thing_is_made(
+    events: list[Manifest], reason: str | None
+) -> None:
+    found = read_failure_events(events, NOW).get("conditions", [])
+    assert [each["reason"] for each in found] == ([] if reason is None else [reason])
+
+
+def test_what_is_missing_before_the_head_is_named_until_the_head_is_there() -> None:
+    words = f"Failed creating service team/mine-x1y2z-head-svc, {SERVICES} limited: services=5"
+    told = read_failure_events([event("FailedToCreateService", 59, words)], NOW)
+    found = unmade_of_cluster("team", "mine-x1y2z", told, [])
+    assert found is not None
+    assert refused(found).message == (
+        "services/mine-x1y2z-head-svc cannot be made in namespace team: quota few is used up (services: 1 wanted,"
+        " 5 of 5 used): free some of it, or ask for a larger one; kubectl -n team describe quota few"
+    )
+    assert unmade_of_cluster("team", "mine-x1y2z", told, [pod("head")]) is None
+    denied = 'Failed to create RayCluster team/mine-x1y2z: admission webhook "w" denied the request: no team'
+    told = read_failure_events([event("FailedToCreateRayCluster", 59, denied)], NOW)
+    found = unmade_of_cluster("team", "mine-x1y2z", told, [])
+    assert found is not None
+    assert refused(found).message.startswith(
+        "raycluster/mine-x1y2z cannot be made in namespace team: webhook w denies"
+    )
 
 
 def test_a_service_tells_of_whichever_of_its_clusters_was_asked() -> None:

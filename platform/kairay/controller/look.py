@@ -16,7 +16,7 @@ from kairay.controller.ray_api import RayApi
 from kairay.controller.ray_clusters import RayClusters
 from kairay.controller.record import TuningRecord
 from kairay.controller.triggers import WorkspaceName
-from kairay.controller.unmade import silent_clusters
+from kairay.controller.unmade import silent_clusters, silent_job
 from kairay.errors import KairayError, TransientError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import (
@@ -130,15 +130,13 @@ async def look(
 
 
 async def _ask_clusters(seen: Observed, clusters: RayClusters, now: datetime) -> Observed:
-    """Of a service that misses pods, why; a job says it itself."""
-    metadata = seen.workspace["metadata"]
-    name = (metadata["namespace"], metadata["name"])
+    """Of what misses pods and does not say why."""
+    metadata, pods = seen.workspace["metadata"], seen.all(POD)
+    silent = [each for job in seen.all(RAY_JOB) if seen.owns(job) for each in silent_job(job, pods)]
     service = seen.find(RAY_SERVICE, ray_service_name(metadata["name"]))
-    if service is None or not seen.owns(service):
-        clusters.forget(name)
-        return seen
-    made = datetime.fromisoformat(str(service["metadata"]["creationTimestamp"]))
-    told = await clusters.ask(name, silent_clusters(service, seen.all(POD)), made, now)
+    if service is not None and seen.owns(service):
+        silent += silent_clusters(service, pods)
+    told = await clusters.ask((metadata["namespace"], metadata["name"]), silent, now)
     pauses = [each for each in (seen.hear_again, told.again) if each is not None]
     return replace(seen, ray_clusters=told.statuses, hear_again=min(pauses, default=None))
 

@@ -40,7 +40,7 @@ class Observed:
     complaints: Mapping[str, tuple[Complaint, ...]] = field(default_factory=dict)
     """What events say of pods that wait, by the pod's UID."""
     ray_clusters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What the service's clusters that miss pods say in their status, by name."""
+    """What RayClusters that miss pods say, by name; of those that were asked."""
     hear_again: float | None = None
     """Seconds until events or those clusters are worth another look; None: nothing waits without a watch's word."""
 

@@ -29,9 +29,7 @@ _MOST_WORDS: Final = 300
 """Of a policy's own sentence: it may name each field that it misses."""
 _KUBERAY_CUTS: Final = 50
 """Characters of a cluster's name that its pods keep."""
-_WHAT: Final[Mapping[str, str]] = {
-    "head": "its head pod", "worker": "a worker pod", "": "its pod", OBJECT: "{kind}/{owner}"
-}  # fmt: skip
+_WHAT: Final[Mapping[str, str]] = {"head": "its head pod", "worker": "a worker pod", "": "its pod"}
 _SMALLER: Final[Mapping[str, str]] = {
     "head": "set Helm ray.head",
     "worker": "take another size (resource.instanceType), or set Helm ray.worker",
@@ -53,7 +51,7 @@ def refused(unmade: Unmade) -> Trouble:
         Reason.NOT_ALLOWED,
         f"{shorten(text, _MOST_WORDS)}; more: {_kubectl(unmade, f'describe {unmade.kind} {unmade.owner}')}",
     )
-    what = _WHAT[unmade.role].format(kind=unmade.kind, owner=unmade.owner)
+    what = _WHAT.get(unmade.role) or _named(unmade)
     message = f"{what} cannot be made in namespace {unmade.namespace}: {told}"
     return Trouble(reason=reason, message=message)
 
@@ -63,7 +61,7 @@ def with_refusal(pods: Trouble | None, unmade: Unmade | None) -> Trouble | None:
     if unmade is None:
         return pods
     missing = refused(unmade)
-    return foremost(missing, pods) if unmade.role == "head" else foremost(pods, missing)
+    return foremost(missing, pods) if unmade.role in ("head", OBJECT) else foremost(pods, missing)
 
 
 def not_made(key: Key, error: DeniedError) -> NotMadeError:
@@ -72,6 +70,12 @@ def not_made(key: Key, error: DeniedError) -> NotMadeError:
         namespace=key.namespace, kind=key.kind.plural, owner=key.name, role=OBJECT, words=error.message
     ))  # fmt: skip
     return NotMadeError(trouble.message, reason=trouble.reason or Reason.NOT_ALLOWED)
+
+
+def _named(unmade: Unmade) -> str:
+    """The object as the API server names it."""
+    found = re.search(r'(\S+) "([^"]+)" is forbidden', unmade.words)
+    return f"{found[1]}/{found[2]}" if found else f"{unmade.kind}/{unmade.owner}"
 
 
 def _steady(unmade: Unmade) -> str:

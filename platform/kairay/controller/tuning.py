@@ -18,7 +18,7 @@ from kairay.controller.record import Outcome, TuningRecord
 from kairay.controller.refusals import with_refusal
 from kairay.controller.settings import Settings
 from kairay.controller.trouble import Trouble
-from kairay.controller.unmade import unmade_of_cluster
+from kairay.controller.unmade import keep_failure, unmade_of_cluster
 from kairay.controller.waiting import pod_trouble, waiting_reason
 from kairay.kube.objects import CLAIM, POD, RAY_JOB, Key, Manifest, key_of, labels_of
 from kairay.names import adapter_tag, claim_name, ray_name
@@ -208,9 +208,8 @@ def _job_trouble(job: Manifest, seen: Observed) -> Trouble | None:
     pods = [pod for pod in seen.all(POD) if REVISION_LABEL in labels_of(pod)]
     status = job.get("status") or {}
     cluster = str(status.get("rayClusterName") or "")
-    unmade = unmade_of_cluster(
-        job["metadata"]["namespace"], cluster, status.get("rayClusterStatus") or {}, pods
-    )
+    told = keep_failure(status.get("rayClusterStatus") or {}) or seen.ray_clusters.get(cluster, {})
+    unmade = unmade_of_cluster(job["metadata"]["namespace"], cluster, told, pods)
     return with_refusal(pod_trouble(pods, seen.complaints), unmade)
 
 

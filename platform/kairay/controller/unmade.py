@@ -2,17 +2,20 @@
 
 The refusal stands in a condition `ReplicaFailure`: KubeRay's of a RayCluster (since 1.3), Kubernetes' own of a
 Deployment. Both take it away with the first try that succeeds. A RayJob's copy of its cluster's status is kept in step;
-a RayService's is not (KubeRay 1.6 writes it only when something else has changed), so its clusters are asked.
+a RayService's is not (KubeRay 1.6 writes it only when something else has changed), so its clusters are asked. Where the
+cluster itself, or what it needs before its head (a Service, a role), cannot be made, KubeRay says so in events alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
+from kairay.controller.complaints import seen_at
 from kairay.controller.waiting import is_ready
-from kairay.kube.objects import labels_of
+from kairay.kube.objects import labels_of, uid_of
 from kairay.ray.raycluster import ROLE_LABEL
 
 OBJECT: Final = "object"
@@ -24,8 +27,17 @@ _ROLES: Final[Mapping[str, str]] = {
     "FailedCreateHeadPod": "head",
     "FailedCreateWorkerPod": "worker",
     "FailedCreate": "",
+    "FailedToCreateHeadPod": "head",
+    "FailedToCreateRayCluster": OBJECT,
+    "FailedToCreateService": OBJECT,
+    "FailedToCreateServiceAccount": OBJECT,
+    "FailedToCreateRole": OBJECT,
+    "FailedToCreateRoleBinding": OBJECT,
 }
-"""The condition's reason -> whose pod it is, as in `Place`. What cannot be deleted keeps nobody waiting."""
+"""The condition's reason, or the event's -> whose pod it is, as in `Place`. What cannot be deleted keeps nobody
+waiting."""
+_OLDEST: Final = timedelta(minutes=20)
+"""Of an event that still holds: KubeRay tries again after 1,000 seconds at the latest."""
 _GIVEN_UP: Final = "DEPLOY_FAILED"
 _AT_REST: Final = frozenset({"HEALTHY", "DOWNSCALING", _GIVEN_UP})
 """Ray Serve's states of a deployment that waits for no replica."""
@@ -46,12 +58,25 @@ class Unmade:
     """The API server's."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silent:
+    """A RayCluster that waits for a pod that is not there."""
+
+    cluster: str
+    owner: str
+    """UID of its RayJob or RayService."""
+    made: datetime
+    """When that owner was."""
+    headless: bool
+    """Not even its head is there."""
+
+
 def unmade_of_cluster(
     namespace: str, cluster: str, status: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]
 ) -> Unmade | None:
-    """What a RayCluster's status says; a head that is there by now is not missing, however old that status is."""
+    """What a RayCluster's status says; where its head is by now nothing before it is missing, however old that is."""
     found = _read(namespace, "raycluster", cluster, status)
-    if found is not None and found.role == "head" and _heads(pods_of(cluster, pods)):
+    if found is not None and found.role in ("head", OBJECT) and _heads(pods_of(cluster, pods)):
         return None
     return found
 
@@ -73,10 +98,38 @@ def unmade_of_service(
     return next((each for each in found if each is not None), None)
 
 
-def silent_clusters(service: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def silent_clusters(service: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[Silent, ...]:
     """Clusters of a RayService that wait for a pod that is not there: without a head, or with replicas to come and no
     worker on its way."""
-    return tuple(name for name, part in _clusters(service) if _misses_pods(part, pods_of(name, pods)))
+    return tuple(
+        _silent(service, name, mine)
+        for name, part in _clusters(service)
+        if _misses_pods(part, mine := pods_of(name, pods))
+    )
+
+
+def silent_job(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tuple[Silent, ...]:
+    """The cluster of a RayJob, where its head does not come and the job does not say why."""
+    status = job.get("status") or {}
+    cluster = str(status.get("rayClusterName") or "")
+    mine = pods_of(cluster, pods)
+    begins = cluster and status.get("jobDeploymentStatus") == "Initializing"
+    told = keep_failure(status.get("rayClusterStatus") or {})
+    return (_silent(job, cluster, mine),) if begins and not told and not _heads(mine) else ()
+
+
+def read_failure_events(events: Iterable[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
+    """KubeRay's latest word in events that something cannot be made, as its cluster's status would say it."""
+    latest = sorted(events, key=seen_at, reverse=True)
+    made: set[str] = set()
+    for event in latest:
+        reason = str(event.get("reason") or "")
+        what = reason.removeprefix("FailedToCreate")
+        if reason in _ROLES and what not in made and seen_at(event) >= now - _OLDEST:
+            told = {"type": _FAILURE, "status": "True", "reason": reason, "message": event.get("message")}
+            return {"conditions": [told]}
+        made.add(reason.removeprefix("Created"))
+    return {}
 
 
 def keep_failure(status: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,6 +142,11 @@ def pods_of(cluster: str, pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str
     """Those of one RayCluster that are not going."""
     mine = (pod for pod in pods if labels_of(pod).get(CLUSTER_LABEL) == cluster)
     return [pod for pod in mine if "deletionTimestamp" not in pod["metadata"]]
+
+
+def _silent(owner: Mapping[str, Any], cluster: str, pods: Sequence[Mapping[str, Any]]) -> Silent:
+    made = datetime.fromisoformat(str(owner["metadata"]["creationTimestamp"]))
+    return Silent(cluster=cluster, owner=uid_of(owner), made=made, headless=not _heads(pods))
 
 
 def _read(namespace: str, kind: str, owner: str, status: Mapping[str, Any]) -> Unmade | None:
