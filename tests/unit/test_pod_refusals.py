@@ -179,6 +179,13 @@ def test_a_cluster_says_why_its_head_cannot_be_made_until_the_head_is_there() ->
     assert unmade_of_cluster("team", "mine-x1y2z", failure(), other) is not None
 
 
+def test_an_evicted_head_does_not_hide_that_the_next_one_cannot_be_made() -> None:
+    evicted = pod("head", ready=False)
+    evicted["status"]["phase"] = "Failed"
+    assert unmade_of_cluster("team", "mine-x1y2z", failure(), [evicted]) is not None
+    assert [each.headless for each in silent_clusters(service(), [evicted])] == [True]
+
+
 def test_a_worker_that_cannot_be_made_is_told_beside_its_head() -> None:
     found = unmade_of_cluster("team", "mine-x1y2z", failure("FailedCreateWorkerPod"), [pod("head")])
     assert found is not None

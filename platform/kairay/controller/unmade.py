@@ -20,7 +20,7 @@ from kairay.ray.raycluster import ROLE_LABEL
 
 OBJECT: Final = "object"
 """The role of what is no pod."""
-CLUSTER_LABEL: Final = "ray.io/cluster"
+_CLUSTER_LABEL: Final = "ray.io/cluster"
 """KubeRay's: the RayCluster of a pod."""
 _FAILURE: Final = "ReplicaFailure"
 _ROLES: Final[Mapping[str, str]] = {
@@ -38,6 +38,8 @@ _ROLES: Final[Mapping[str, str]] = {
 waiting."""
 _OLDEST: Final = timedelta(minutes=20)
 """Of an event that still holds: KubeRay tries again after 1,000 seconds at the latest."""
+_OVER: Final = frozenset({"Failed", "Succeeded"})
+"""Phases of a pod that KubeRay replaces."""
 _GIVEN_UP: Final = "DEPLOY_FAILED"
 _AT_REST: Final = frozenset({"HEALTHY", "DOWNSCALING", _GIVEN_UP})
 """Ray Serve's states of a deployment that waits for no replica."""
@@ -76,7 +78,7 @@ def unmade_of_cluster(
 ) -> Unmade | None:
     """What a RayCluster's status says; where its head is by now nothing before it is missing, however old that is."""
     found = _read(namespace, "raycluster", cluster, status)
-    if found is not None and found.role in ("head", OBJECT) and _heads(pods_of(cluster, pods)):
+    if found is not None and found.role in ("head", OBJECT) and _heads(_pods_of(cluster, pods)):
         return None
     return found
 
@@ -104,7 +106,7 @@ def silent_clusters(service: Mapping[str, Any], pods: Sequence[Mapping[str, Any]
     return tuple(
         _silent(service, name, mine)
         for name, part in _clusters(service)
-        if _misses_pods(part, mine := pods_of(name, pods))
+        if _misses_pods(part, mine := _pods_of(name, pods))
     )
 
 
@@ -112,7 +114,7 @@ def silent_job(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> tup
     """The cluster of a RayJob, where its head does not come and the job does not say why."""
     status = job.get("status") or {}
     cluster = str(status.get("rayClusterName") or "")
-    mine = pods_of(cluster, pods)
+    mine = _pods_of(cluster, pods)
     begins = cluster and status.get("jobDeploymentStatus") == "Initializing"
     told = keep_failure(status.get("rayClusterStatus") or {})
     return (_silent(job, cluster, mine),) if begins and not told and not _heads(mine) else ()
@@ -136,12 +138,6 @@ def keep_failure(status: Mapping[str, Any]) -> dict[str, Any]:
     """What is read here of a RayCluster's status; mostly nothing."""
     kept = [each for each in status.get("conditions", ()) if each["type"] == _FAILURE]
     return {"conditions": kept} if kept else {}
-
-
-def pods_of(cluster: str, pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those of one RayCluster that are not going."""
-    mine = (pod for pod in pods if labels_of(pod).get(CLUSTER_LABEL) == cluster)
-    return [pod for pod in mine if "deletionTimestamp" not in pod["metadata"]]
 
 
 def _silent(owner: Mapping[str, Any], cluster: str, pods: Sequence[Mapping[str, Any]]) -> Silent:
@@ -182,6 +178,13 @@ def _wants_replicas(part: Mapping[str, Any]) -> bool:
     return not apps or any(
         not each or any(one.get("status") not in _AT_REST for one in each) for each in deployments
     )
+
+
+def _pods_of(cluster: str, pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of one RayCluster that are neither going nor over."""
+    mine = (pod for pod in pods if labels_of(pod).get(_CLUSTER_LABEL) == cluster)
+    at_work = (pod for pod in mine if (pod.get("status") or {}).get("phase") not in _OVER)
+    return [pod for pod in at_work if "deletionTimestamp" not in pod["metadata"]]
 
 
 def _heads(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
