@@ -27,6 +27,7 @@ from kairay.kube.objects import (
     CONFIG_MAP,
     DEPLOYMENT,
     NETWORK_POLICY,
+    RAY_CLUSTER,
     RAY_JOB,
     RAY_SERVICE,
     SECRET,
@@ -84,6 +85,7 @@ def done(guarded: BareApiServer, audit: Audit) -> Audit:
         with controller(guarded, audit.folder):
             make_all(guarded)
             wait_for_a_secret(guarded)
+            miss_a_head(guarded)
             finish_job(guarded)
             stop_serving(guarded)
             tune_anew(guarded)
@@ -180,6 +182,35 @@ def wait_for_a_secret(server: BareApiServer) -> None:
     )
     server.api.delete(f"/api/v1/namespaces/{TEAM}/pods/waits", grace_seconds=0)
     eventually("it is forgotten", lambda: "no Secret pull" not in status(server, "chat").get("message", ""))
+
+
+def miss_a_head(server: BareApiServer) -> None:
+    """As KubeRay would: a service has a cluster whose head cannot be made, and then can."""
+    cluster = "chat-x1y2z"
+    container = {"name": "ray-head", "image": "none"}
+    group = {"rayStartParams": {}, "template": {"spec": {"containers": [container]}}}
+    server.api.apply({
+        "apiVersion": RAY_CLUSTER.api_version, "kind": "RayCluster", "metadata": {"name": cluster},
+        "spec": {"headGroupSpec": group},
+    }, TEAM)  # fmt: skip
+    quota = "exceeded quota: all, requested: pods=1, used: pods=4, limited: pods=4"
+    words = f'FailedCreateHeadPod\npods "{cluster}-head-4hh4r" is forbidden: {quota}'
+    told = {
+        "type": "ReplicaFailure", "status": "True", "reason": "FailedCreateHeadPod", "message": words,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    server.api.patch(f"{RAY_CLUSTER.path(TEAM, cluster)}/status", {"status": {"conditions": [told]}})
+    part = {"pendingServiceStatus": {"rayClusterName": cluster}}
+    server.api.patch(f"{RAY_SERVICE.path(TEAM, 'chat')}/status", {"status": part})
+    says = "its head pod cannot be made in namespace team: quota all is used up"
+    eventually("the quota is told", lambda: says in status(server, "chat").get("message", ""), 40)
+    labels = {"kairay.dev/workspace": "chat", "kairay.dev/role": "head", "ray.io/cluster": cluster}
+    server.api.apply({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "chat-head", "labels": labels},
+        "spec": {"containers": [container]},
+    }, TEAM)  # fmt: skip
+    eventually("it is forgotten", lambda: says not in status(server, "chat").get("message", ""))
+    server.api.delete(f"/api/v1/namespaces/{TEAM}/pods/chat-head", grace_seconds=0)
 
 
 def finish_job(server: BareApiServer) -> None:

@@ -148,7 +148,7 @@ class Controller:
         self._reconciler = Reconciler(Tools(
             cluster=cluster, views=self.caches, ray=RayHttp(session), events=events, settings=settings,
             skus=skus, board=board, models=models, namespace=namespace, now=_now,
-            lost=lambda error: log.fault("events of a pod not read", message=error.message),
+            lost=lambda error: log.fault("why pods wait not read", message=error.message),
         ))  # fmt: skip
         self._keeper = None if provided is None else NodeKeeper(NodeTools(
             provider=provided.provider, provider_name=provided.name, cluster=cluster, views=self.caches, board=board,

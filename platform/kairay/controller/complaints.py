@@ -55,7 +55,7 @@ class Complaint:
 
 def read_complaints(events: Iterable[Mapping[str, Any]], now: datetime) -> tuple[Complaint, ...]:
     """Those of one object that still hold, newest first."""
-    dated = sorted(((_time(each), each) for each in events), key=lambda pair: pair[0], reverse=True)
+    dated = sorted(((seen_at(each), each) for each in events), key=lambda pair: pair[0], reverse=True)
     latest: dict[str, datetime] = {}
     for when, each in dated:
         latest.setdefault(str(each.get("reason", "")), when)
@@ -90,6 +90,16 @@ def waited(pod: Mapping[str, Any], now: datetime) -> float:
 def lacks_words(waiting: Mapping[str, Any]) -> bool:
     """An image that was asked for again and again, without the registry's answer: kubelets before 1.32."""
     return waiting.get("reason") == "ImagePullBackOff" and ": " not in str(waiting.get("message") or "")
+
+
+def seen_at(event: Mapping[str, Any]) -> datetime:
+    """When it was seen last. The scheduler writes the newer form: `eventTime`, and `series` once it is repeated."""
+    stamps = (
+        (event.get("series") or {}).get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"),
+        event.get("firstTimestamp"), event["metadata"].get("creationTimestamp"),
+    )  # fmt: skip
+    found = [datetime.fromisoformat(str(stamp)) for stamp in stamps if stamp]
+    return max(found, default=datetime.min.replace(tzinfo=UTC))
 
 
 def trim_event(manifest: Manifest) -> Manifest:
@@ -155,13 +165,3 @@ def _complaint(event: Mapping[str, Any]) -> Complaint:
     about = event.get("involvedObject") or {}
     claim = str(about.get("name", "")) if about.get("kind") == "PersistentVolumeClaim" else ""
     return Complaint(reason=str(event["reason"]), message=str(event.get("message") or ""), claim=claim)
-
-
-def _time(event: Mapping[str, Any]) -> datetime:
-    """When it was seen last. The scheduler writes the newer form: `eventTime`, and `series` once it is repeated."""
-    stamps = (
-        (event.get("series") or {}).get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"),
-        event.get("firstTimestamp"), event["metadata"].get("creationTimestamp"),
-    )  # fmt: skip
-    found = [datetime.fromisoformat(str(stamp)) for stamp in stamps if stamp]
-    return max(found, default=datetime.min.replace(tzinfo=UTC))

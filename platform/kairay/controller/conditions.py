@@ -46,6 +46,8 @@ class Reason(StrEnum):
     SERVING = "Serving"
     SCALED_TO_ZERO = "ScaledToZero"
     SERVING_FAILED = "ServingFailed"
+    NAMESPACE_QUOTA = "NamespaceQuotaExceeded"
+    NOT_ALLOWED = "NotAllowed"
     POD_UNSCHEDULABLE = "PodUnschedulable"
     POD_STOPPED = "PodStopped"
     POD_NOT_STARTED = "PodNotStarted"
@@ -59,6 +61,8 @@ class Reason(StrEnum):
 
 POD_TROUBLES: Final = frozenset(
     {
+        Reason.NAMESPACE_QUOTA,
+        Reason.NOT_ALLOWED,
         Reason.POD_UNSCHEDULABLE,
         Reason.POD_STOPPED,
         Reason.POD_NOT_STARTED,

@@ -28,7 +28,7 @@ from kairay.controller.tuning import (
     served_reference,
     take_up,
 )
-from kairay.errors import InputError
+from kairay.errors import InputError, KairayError
 from kairay.kube.objects import RAY_SERVICE, Key, Manifest, key_of
 from kairay.names import api_keys_name
 from kairay.nodes.actions import NodeWord
@@ -123,8 +123,8 @@ def _draw(workspace: Workspace, seen: Observed, world: World) -> Blueprint:
     return draw() if drawn.plan.problems else drawn
 
 
-def refuse(seen: Observed, error: InputError, world: World) -> Decision:
-    """The status of a Workspace that cannot be done as it is written; what runs goes on."""
+def refuse(seen: Observed, error: KairayError, world: World) -> Decision:
+    """The status of a Workspace that cannot be done as it is written, or here; what runs goes on."""
     conditions = [
         Condition(type=kind, status=False, reason=error.reason, message=error.message)
         for kind in (Type.RESOURCE_READY, Type.SUCCEEDED, Type.READY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -13,7 +13,10 @@ from kairay.config_maps import config_of, text_in
 from kairay.controller.observed import Observed
 from kairay.controller.pod_events import PodEvents
 from kairay.controller.ray_api import RayApi
+from kairay.controller.ray_clusters import RayClusters
 from kairay.controller.record import TuningRecord
+from kairay.controller.triggers import WorkspaceName
+from kairay.controller.unmade import silent_clusters, silent_job
 from kairay.errors import InputError, KairayError, TransientError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import (
@@ -76,13 +79,26 @@ class View(Protocol):
 Views = Mapping[Kind, View]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """What no watch tells of pods that do not start: asked for seldom, and remembered."""
+
+    events: PodEvents
+    clusters: RayClusters
+
+    def forget(self, name: WorkspaceName) -> None:
+        """A Workspace that is gone."""
+        self.events.forget(name)
+        self.clusters.forget(name)
+
+
 async def look(
     workspace: Workspace,
     manifest: Manifest,
     views: Views,
     cluster: Cluster,
     ray: RayApi,
-    events: PodEvents,
+    words: Words,
     now: datetime,
 ) -> Observed:
     """Everything that a decision needs; what Ray does not answer is left out, never an error."""
@@ -93,7 +109,9 @@ async def look(
             live.setdefault(Key(kind, namespace, other), found)
     text, problem = _config(workspace, namespace, views)
     pods = [each for key, each in live.items() if key.kind == POD]
-    heard = await events.hear((namespace, name), pods, lambda claim: views[CLAIM].get(namespace, claim), now)
+    heard = await words.events.hear(
+        (namespace, name), pods, lambda claim: views[CLAIM].get(namespace, claim), now
+    )
     seen = Observed(
         workspace=manifest,
         live=live,
@@ -103,11 +121,24 @@ async def look(
         complaints=heard.complaints,
         hear_again=heard.again,
     )
+    seen = await _ask_clusters(seen, words.clusters, now)
     if workspace.tuning is None:
         return seen
     if problem is None and _is_to_begin(seen):
         seen = replace(seen, config_problem=_missing_data(workspace, namespace, views))
     return await _ask_ray(seen, cluster, ray, now)
+
+
+async def _ask_clusters(seen: Observed, clusters: RayClusters, now: datetime) -> Observed:
+    """Of what misses pods and does not say why."""
+    metadata, pods = seen.workspace["metadata"], seen.all(POD)
+    silent = [each for job in seen.all(RAY_JOB) if seen.owns(job) for each in silent_job(job, pods)]
+    service = seen.find(RAY_SERVICE, ray_service_name(metadata["name"]))
+    if service is not None and seen.owns(service):
+        silent += silent_clusters(service, pods)
+    told = await clusters.ask((metadata["namespace"], metadata["name"]), silent, now)
+    pauses = [each for each in (seen.hear_again, told.again) if each is not None]
+    return replace(seen, ray_clusters=told.statuses, hear_again=min(pauses, default=None))
 
 
 def _places(name: str) -> tuple[tuple[Kind, str], ...]:

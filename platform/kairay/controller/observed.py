@@ -39,8 +39,10 @@ class Observed:
     progress: TuningProgress | None = None
     complaints: Mapping[str, tuple[Complaint, ...]] = field(default_factory=dict)
     """What events say of pods that wait, by the pod's UID."""
+    ray_clusters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What RayClusters that miss pods say, by name; of those that were asked."""
     hear_again: float | None = None
-    """Seconds until events are worth another look; None: nothing waits that its status does not explain."""
+    """Seconds until events or those clusters are worth another look; None: nothing waits without a watch's word."""
 
     @property
     def uid(self) -> str:

@@ -14,13 +14,16 @@ from kairay.controller.board import NodeBoard
 from kairay.controller.decide import Decision, World, decide, owner_of, refuse
 from kairay.controller.events import Recorder
 from kairay.controller.held import hold
-from kairay.controller.look import Views, look
+from kairay.controller.look import Views, Words, look
 from kairay.controller.models import REFUSAL_LASTS, Models
 from kairay.controller.observed import Observed
 from kairay.controller.pod_events import PodEvents
 from kairay.controller.ray_api import RayApi
+from kairay.controller.ray_clusters import RayClusters
+from kairay.controller.refusals import NotMadeError, not_made
 from kairay.controller.settings import Settings
 from kairay.errors import InputError, KairayError, TransientError
+from kairay.kube.errors import DeniedError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import (
     RAY_JOB,
@@ -73,14 +76,16 @@ class Reconciler:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._written: dict[tuple[str, str], Manifest] = {}
-        self._pod_events = PodEvents(tools.cluster, tools.lost)
+        self._words = Words(
+            events=PodEvents(tools.cluster, tools.lost), clusters=RayClusters(tools.cluster, tools.lost)
+        )
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """One pass; seconds until the next one is wanted, None: when something changes. Raises the error tree."""
         found = self._newest(namespace, name)
         if found is None or "deletionTimestamp" in found["metadata"]:
             self._written.pop((namespace, name), None)
-            self._pod_events.forget((namespace, name))
+            self._words.forget((namespace, name))
             self._tools.board.want((namespace, name), None)
             return None
         tools = self._tools
@@ -91,15 +96,17 @@ class Reconciler:
         seen = Observed(workspace=found)
         try:
             workspace = parse_workspace(found)
-            seen = await look(
-                workspace, found, tools.views, tools.cluster, tools.ray, self._pod_events, world.now
-            )
+            seen = await look(workspace, found, tools.views, tools.cluster, tools.ray, self._words, world.now)
             seen = await self._with_model(workspace, seen, world.now)
             decision = decide(workspace, seen, world)
             waits = await self._apply(seen, decision)
         except TransientError as error:
             if error is seen.model_problem:
                 await self._report(seen, hold(seen, error, world))
+            raise
+        except NotMadeError as error:
+            # Nothing tells when the rule or the quota has changed: tried again, later and later.
+            await self._report(seen, refuse(seen, error, world))
             raise
         except InputError as error:
             # What is in our place carries no label of ours, so no watch tells when it has gone.
@@ -156,7 +163,11 @@ class Reconciler:
             if key.kind == RAY_JOB or annotations.get(APPLIED) == digest:
                 return False
         metadata = {**manifest["metadata"], "annotations": {APPLIED: digest}}
-        await self._tools.cluster.apply({**manifest, "metadata": metadata})
+        try:
+            await self._tools.cluster.apply({**manifest, "metadata": metadata})
+        except DeniedError as error:
+            # What is there already goes on as it is.
+            raise error if live is not None else not_made(key, error) from error
         return False
 
     async def _make_room(self, key: Key, live: Manifest) -> bool:

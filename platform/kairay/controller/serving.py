@@ -10,7 +10,10 @@ from kairay.config_maps import INFERENCE_KEY, engine_settings
 from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
+from kairay.controller.refusals import refused, with_refusal
 from kairay.controller.settings import Settings
+from kairay.controller.trouble import Trouble
+from kairay.controller.unmade import unmade_of_service
 from kairay.controller.waiting import is_ready, pod_trouble, waiting_reason
 from kairay.kube.objects import POD, RAY_SERVICE, SERVICE, Manifest, labels_of
 from kairay.names import api_keys_name, ray_service_name
@@ -152,17 +155,30 @@ def _ready(
     if app.get("status") == "DEPLOY_FAILED":
         return _condition(False, Reason.SERVING_FAILED, f"Ray Serve: {_first_fault(app)}")
     if app.get("status") == "RUNNING" and _answers(status) and _leads_to(seen, cluster):
-        workers = _ready_workers(seen, cluster)
-        if not workers and shape.min_replicas == 0:
-            return _condition(
-                True, Reason.SCALED_TO_ZERO, "no replica now; the next request starts one and waits"
-            )
-        return _condition(True, Reason.SERVING, f"RayService {name} answers")
+        return _answering(name, live, cluster, seen, shape)
+    trouble = _trouble(live, seen)
+    said = (trouble and trouble.message) or _first_fault(app) or "its cluster is starting"
+    return _condition(False, waiting_reason(trouble, Reason.STARTING), f"RayService {name}: {said}")
+
+
+def _answering(
+    name: str, live: Manifest, cluster: str | None, seen: Observed, shape: ServingShape
+) -> Condition:
+    """Also while a replica that is wanted besides cannot come."""
+    unmade = unmade_of_service(live, seen.ray_clusters, seen.all(POD))
+    held = "" if unmade is None else refused(unmade).message
+    if not _ready_workers(seen, cluster) and shape.min_replicas == 0:
+        told = held and f"no replica now, and none can come: {held}"
+        told = told or "no replica now; the next request starts one and waits"
+        return _condition(True, Reason.SCALED_TO_ZERO, told)
+    return _condition(True, Reason.SERVING, f"RayService {name} answers" + (held and f"; besides, {held}"))
+
+
+def _trouble(live: Manifest, seen: Observed) -> Trouble | None:
     pods = [pod for pod in seen.all(POD) if REVISION_LABEL not in labels_of(pod)]
     serving = (pod for pod in pods if "ray.io/serve" in labels_of(pod))
     trouble = pod_trouble(serving, seen.complaints) or pod_trouble(pods, seen.complaints)
-    said = (trouble and trouble.message) or _first_fault(app) or "its cluster is starting"
-    return _condition(False, waiting_reason(trouble, Reason.STARTING), f"RayService {name}: {said}")
+    return with_refusal(trouble, unmade_of_service(live, seen.ray_clusters, pods))
 
 
 def _live(owner: Owner, seen: Observed) -> Manifest | None:

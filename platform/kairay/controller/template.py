@@ -7,7 +7,10 @@ from typing import Any
 
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
+from kairay.controller.refusals import with_refusal
 from kairay.controller.serving import is_exposed
+from kairay.controller.trouble import Trouble
+from kairay.controller.unmade import unmade_of_deployment
 from kairay.controller.waiting import pod_trouble, waiting_reason
 from kairay.kube.objects import DEPLOYMENT, POD, Manifest
 from kairay.nodes.existing import matching
@@ -42,7 +45,7 @@ def template_conditions(workspace: Workspace, seen: Observed) -> list[Condition]
     found = seen.find(DEPLOYMENT, name)
     live = found if found is not None and seen.owns(found) else None
     available = ((live or {}).get("status") or {}).get("availableReplicas", 0)
-    trouble = None if available else pod_trouble(seen.all(POD), seen.complaints)
+    trouble = None if available else _trouble(live, seen)
     ready = Condition(
         type=Type.INFERENCE_READY,
         status=bool(available),
@@ -52,6 +55,11 @@ def template_conditions(workspace: Workspace, seen: Observed) -> list[Condition]
         else f"Deployment {name}: {trouble.message if trouble else 'its pod is starting'}",
     )
     return [resources, ready, replace(ready, type=Type.SUCCEEDED), replace(ready, type=Type.READY)]
+
+
+def _trouble(live: Manifest | None, seen: Observed) -> Trouble | None:
+    unmade = None if live is None else unmade_of_deployment(live)
+    return with_refusal(pod_trouble(seen.all(POD), seen.complaints), unmade)
 
 
 def template_told(owner: Owner) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from kairay.config_maps import INFERENCE_KEY, TRAINING_KEY
+from kairay.controller.unmade import keep_failure
 from kairay.kube.objects import (
     CLAIM,
     CONFIG_MAP,
@@ -109,10 +110,11 @@ def _trim_service(manifest: Manifest) -> Manifest:
 
 
 def _trim_status(manifest: Manifest) -> Manifest:
-    """Of Ray's objects the specs are ours and known by their hash; their clusters' pods are seen as pods."""
-    status = {
-        key: value for key, value in (manifest.get("status") or {}).items() if key != "rayClusterStatus"
-    }
+    """Of Ray's objects the specs are ours and known by their hash; their clusters' pods are seen as pods, and what
+    their clusters say counts where no pod can be made."""
+    status = dict(manifest.get("status") or {})
+    if failure := keep_failure(status.pop("rayClusterStatus", None) or {}):
+        status["rayClusterStatus"] = failure
     return _bare(manifest, status=status)
 
 

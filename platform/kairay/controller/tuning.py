@@ -15,8 +15,10 @@ from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
+from kairay.controller.refusals import with_refusal
 from kairay.controller.settings import Settings
 from kairay.controller.trouble import Trouble
+from kairay.controller.unmade import keep_failure, unmade_of_cluster
 from kairay.controller.waiting import pod_trouble, waiting_reason
 from kairay.kube.objects import CLAIM, POD, RAY_JOB, Key, Manifest, key_of, labels_of
 from kairay.names import adapter_tag, claim_name, ray_name
@@ -176,15 +178,16 @@ def _follow(
     if deployment in ("Failed", "ValidationFailed"):
         return _lost(record, status, settings)
     if deployment == "Running" and ended == "RUNNING":
-        return _running(record, name, seen)
-    trouble = _job_trouble(seen)
+        return _running(record, job, seen)
+    trouble = _job_trouble(job, seen)
     message = f"RayJob {name}: {trouble.message if trouble else 'its head is starting'}"
     reason = waiting_reason(trouble, Reason.JOB_WAITING)
     return TuningDecision(record=record, started=_condition(False, reason, message))
 
 
-def _running(record: TuningRecord, name: str, seen: Observed) -> TuningDecision:
-    trouble = _job_trouble(seen) if seen.progress is None else None
+def _running(record: TuningRecord, job: Manifest, seen: Observed) -> TuningDecision:
+    trouble = _job_trouble(job, seen) if seen.progress is None else None
+    name = job["metadata"]["name"]
     if seen.progress is not None:
         told = f"RayJob {name}: step {seen.progress.step} of {seen.progress.total_steps}"
     elif trouble is not None:
@@ -200,10 +203,14 @@ def _running(record: TuningRecord, name: str, seen: Observed) -> TuningDecision:
     )
 
 
-def _job_trouble(seen: Observed) -> Trouble | None:
+def _job_trouble(job: Manifest, seen: Observed) -> Trouble | None:
     """Of the job's pods: an earlier adapter may be served meanwhile."""
-    pods = (pod for pod in seen.all(POD) if REVISION_LABEL in labels_of(pod))
-    return pod_trouble(pods, seen.complaints)
+    pods = [pod for pod in seen.all(POD) if REVISION_LABEL in labels_of(pod)]
+    status = job.get("status") or {}
+    cluster = str(status.get("rayClusterName") or "")
+    told = keep_failure(status.get("rayClusterStatus") or {}) or seen.ray_clusters.get(cluster, {})
+    unmade = unmade_of_cluster(job["metadata"]["namespace"], cluster, told, pods)
+    return with_refusal(pod_trouble(pods, seen.complaints), unmade)
 
 
 def _succeeded(workspace: Workspace, record: TuningRecord, seen: Observed) -> TuningDecision:

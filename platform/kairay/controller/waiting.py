@@ -50,12 +50,13 @@ def pod_trouble(pods: Iterable[Mapping[str, Any]], complaints: Complaints) -> Tr
         if cause is not None:
             told = shorten(f"pod {pod['metadata']['name']}: {cause.message}", MOST_CHARACTERS)
             found.append(replace(cause, message=told))
-    # An evicted pod lies about after its replacement has come.
-    return min(
-        found,
-        key=lambda trouble: (trouble.reason is None, trouble.reason is Reason.POD_STOPPED),
-        default=None,
-    )
+    return min(found, key=_weight, default=None)
+
+
+def foremost(*troubles: Trouble | None) -> Trouble | None:
+    """The first that needs a hand, ahead of what only takes time, is vague or lies about."""
+    found = [each for each in troubles if each is not None]
+    return min(found, key=lambda each: (*_weight(each), each.vague), default=None)
 
 
 def waiting_reason(trouble: Trouble | None, otherwise: Reason) -> Reason:
@@ -68,6 +69,11 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+def _weight(trouble: Trouble) -> tuple[bool, bool]:
+    """An evicted pod lies about after its replacement has come."""
+    return trouble.reason is None, trouble.reason is Reason.POD_STOPPED
 
 
 def _causes(pod: Mapping[str, Any], place: Place, said: Sequence[Complaint]) -> Iterator[Trouble]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import aiohttp
 
 from kairay.errors import HostError, InputError, KairayError, TransientError
-from kairay.kube.errors import AbsentError, ConflictError, GoneError
+from kairay.kube.errors import AbsentError, ConflictError, DeniedError, GoneError
 from kairay.kube.interface import EventType, WatchEvent
 from kairay.kube.objects import Kind
 
 _MOST_LINE = 16 * 2**20
 _NO_SUCH_FIELD = "failed to create typed patch object"
 """What server-side apply says, with status 500, of a field that the schema does not have."""
+_DENIED = re.compile(r"is forbidden: (?!User )")
+"""Of a rule of the cluster; a right that is missing goes on with the user's name."""
 
 
 async def read_lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -62,12 +65,18 @@ def read_refusal(status: int, text: str, method: str, about: str, headers: Mappi
         case HTTPStatus.GONE:
             return GoneError(message)
         case HTTPStatus.FORBIDDEN:
-            return KairayError(f"{message}; ask for the right to {method} it", reason="Forbidden")
+            return _forbidden(message, method)
         case HTTPStatus.TOO_MANY_REQUESTS:
             return TransientError(message, retry_after=float(headers.get("Retry-After", 2)))
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return TransientError(message, retry_after=2.0)
     return KairayError(f"{message} (HTTP {status})")
+
+
+def _forbidden(message: str, method: str) -> KairayError:
+    if _DENIED.search(message):
+        return DeniedError(message)
+    return KairayError(f"{message}; ask for the right to {method} it", reason="Forbidden")
 
 
 def _status_object(text: str) -> Mapping[str, Any]:

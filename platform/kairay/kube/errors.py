@@ -6,7 +6,8 @@ TransientError      429, 5xx, no connection: the same call later
 InputError          400, 422: what we send must change
 AbsentError         404: the object (or its namespace, or its kind) is not there
 HostError           401: these credentials are not accepted
-KairayError         403 and the rest; 403's sentence names the missing verb and resource
+DeniedError         403 by a rule of the cluster: a quota, a limit, a policy
+KairayError         403 for want of a right, and the rest; 403's sentence names the missing verb and resource
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ class GoneError(TransientError):
     """The API server forgot the resourceVersion; list again."""
 
     reason = "Gone"
+
+
+class DeniedError(KairayError):
+    """A rule of the cluster does not let the object be: a quota, a LimitRange, a policy, a namespace that goes."""
+
+    reason = "Denied"
 
 
 class AbsentError(KairayError):
