@@ -34,6 +34,16 @@ def read_config(workspace: Workspace, content: str | None) -> Wishes | None:
     return read_tuning(content, source) if workspace.tuning is not None else read_serving(content, source)
 
 
+def refused_config(workspace: Workspace, why: str) -> Wishes | None:
+    """Nothing is fixed by a config that was refused; None where the Workspace names none."""
+    named = config_of(workspace)
+    if named is None:
+        return None
+    kind = ServingWishes if workspace.tuning is None else TuningWishes
+    told = f"it is refused, so the preset's own settings are planned with ({why})"
+    return kind(source=f"ConfigMap {named.name}", uncounted=(told,))
+
+
 def read_tuning(content: str, source: str) -> TuningWishes:
     """KAITO's `training_config.yaml`; of two keys for one thing the later one counts, as in the job."""
     notes = _Notes(source)

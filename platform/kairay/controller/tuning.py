@@ -13,6 +13,7 @@ from typing import Any
 from kairay.config_maps import TRAINING_KEY, training_sections
 from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.drawn_for import DrawnFor, asked_for, marked
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
 from kairay.controller.settings import Settings
@@ -85,12 +86,12 @@ def has_begun(workspace: Workspace, seen: Observed) -> bool:
 def decide_tuning(
     workspace: Workspace,
     owner: Owner,
-    blueprint: Blueprint,
+    blueprint: Blueprint | None,
     record: TuningRecord,
     seen: Observed,
     settings: Settings,
 ) -> TuningDecision:
-    """One look at one revision; `record` is as `take_up` gave it."""
+    """One look at one revision; `record` is as `take_up` gave it. Without a blueprint no job can be made."""
     name = current_job(record, owner.name)
     jobs = [job for job in seen.all(RAY_JOB) if seen.owns(job)]
     removals = tuple(key_of(job) for job in jobs if job["metadata"]["name"] != name and not _is_going(job))
@@ -98,12 +99,22 @@ def decide_tuning(
     if record.outcome is not None:
         removals += _unused(seen, owner, record)
         return TuningDecision(record=record, removals=removals, started=_ended(record))
+    if job is None and blueprint is None:
+        waits = _condition(False, Reason.CANNOT_BE_PLANNED, f"RayJob {name} cannot be made")
+        return TuningDecision(
+            record=record, removals=removals, started=waits, held_by=Reason.CANNOT_BE_PLANNED
+        )
     if job is None:
-        objects = draw_job(workspace, owner, blueprint, record, seen.config_text, settings)
+        assert blueprint is not None
+        *others, drawn = draw_job(workspace, owner, blueprint, record, seen.config_text, settings)
+        drawn_for = DrawnFor(
+            asked=asked_for(seen, tuned=None), need=blueprint.need, wish=blueprint.wish
+        )  # fmt: skip
         waits = _condition(False, Reason.JOB_WAITING, f"RayJob {name} is being made")
         return TuningDecision(
-            record=replace(record, job=name), objects=objects, removals=removals, started=waits
-        )
+            record=replace(record, job=name), objects=(*others, marked(drawn, drawn_for)), removals=removals,
+            started=waits,
+        )  # fmt: skip
     return replace(_follow(workspace, job, replace(record, job=name), seen, settings), removals=removals)
 
 
