@@ -351,6 +351,7 @@ def test_a_model_that_the_catalogue_lacks_is_looked_up_as_the_controller_would(
 
 
 SMALL = {
+    "model_type": "llama",
     "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "num_hidden_layers": 2, "hidden_size": 64,
     "num_attention_heads": 4, "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 4096,
 }  # fmt: skip
