@@ -13,7 +13,7 @@ from controller_stage import Stage
 from kairay import plan_config_keys
 from kairay.controller.settings import NodeSettings, Provider, Settings
 from kairay.errors import InputError, TransientError
-from kairay.kube.objects import RAY_JOB, RAY_SERVICE, SERVICE, WORKSPACE, Key, Manifest
+from kairay.kube.objects import NODE, RAY_JOB, RAY_SERVICE, SERVICE, WORKSPACE, Key, Manifest
 from kairay.plan_config_keys import Key as ConfigKey
 from kairay.presets import Preset, find_preset
 from kairay.skus import load_skus
@@ -28,6 +28,7 @@ CONFIG = "vllm: {max-num-seqs: 8}"
 TRAINING_CONFIG = "training_config: {TrainingArguments: {max_length: 1024}}"
 DONE = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED", "endTime": "2026-11-24T11:00:00Z"}
 PLANNED_ANEW = "kept as it was planned; planned anew it would be refused: "
+MOVED = "kept as it was planned; planned anew it would move from "
 
 
 class OtherModels:
@@ -49,6 +50,10 @@ def smaller_gpus(stage: Stage) -> None:
     stage.skus = {**load_skus(), SIZE: replace(load_skus()[SIZE], bytes_per_gpu=2**30)}
 
 
+def all_smaller(stage: Stage) -> None:
+    stage.skus = {name: replace(size, bytes_per_gpu=2**30) for name, size in load_skus().items()}
+
+
 def larger_model(stage: Stage) -> None:
     stage.models = OtherModels(
         lambda preset: replace(preset, model=replace(preset.model, weight_bytes=2**40, parameters=2**39))
@@ -59,7 +64,7 @@ def model_is_gone(stage: Stage) -> None:
     stage.models = OtherModels(gone)
 
 
-LATER: list[Callable[[Stage], None]] = [smaller_gpus, larger_model, model_is_gone]
+LATER: list[Callable[[Stage], None]] = [smaller_gpus, all_smaller, larger_model, model_is_gone]
 
 
 def write_config(stage: Stage, text: str, key: str = "inference_config.yaml") -> None:
@@ -205,11 +210,85 @@ def test_a_service_that_sleeps_stays_ready_and_its_nodes_come_after_a_restart() 
     serving(stage, scaling={"minReplicas": 0})
     groups = stage.board.groups()
     assert groups
-    smaller_gpus(stage)
+    all_smaller(stage)
     stage.restart()
     stage.passes()
     assert conditions(stage)["InferenceReady"] == ("True", "ScaledToZero")
     assert stage.board.groups() == groups
+    assert PLANNED_ANEW in stage.status()["message"]
+
+
+def chosen_is_too_small(stage: Stage) -> str:
+    """In a later release, and another size is not; the name of the size that was chosen."""
+    chosen = str(stage.status()["plan"]["instanceType"])
+    stage.skus = {**load_skus(), chosen: replace(load_skus()[chosen], bytes_per_gpu=2**30)}
+    stage.restart()
+    return chosen
+
+
+def test_a_service_does_not_move_to_another_size_by_a_later_release_alone() -> None:
+    stage = Stage()
+    stage.settings = Settings(nodes=NodeSettings(provider=Provider.AKS))
+    stage.restart()
+    before = serving(stage)
+    groups, told = stage.board.groups(), stage.status()
+    size = chosen_is_too_small(stage)
+    stage.passes(2)
+    after = stage.status()
+    assert stage.cluster.all(RAY_SERVICE) == [before]
+    assert (after["state"], stage.board.groups()) == ("Ready", groups)
+    assert f"{MOVED}{size} to " in after["message"]
+    assert after["plan"] == {
+        **told["plan"],
+        "reasons": [after["plan"]["reasons"][0], *told["plan"]["reasons"]],
+    }
+    cheaper(stage)
+    stage.passes(2)
+    assert stage.status()["plan"]["instanceType"] != size
+    assert stage.cluster.all(RAY_SERVICE) != [before]
+    assert MOVED not in stage.status()["message"]
+
+
+def test_a_tuned_service_does_not_move_either_and_a_new_one_goes_where_it_fits() -> None:
+    stage = Stage()
+    stage.settings = Settings(nodes=NodeSettings(provider=Provider.AKS))
+    stage.restart()
+    before = tuned(stage)
+    size = chosen_is_too_small(stage)
+    stage.passes(2)
+    assert stage.cluster.all(RAY_SERVICE) == [before]
+    assert stage.status()["state"] == "Ready"
+    stage.cluster.remove(Key(RAY_SERVICE, "team", "mine"))
+    stage.passes()
+    assert stage.status()["plan"]["instanceType"] != size
+    assert len(stage.cluster.all(RAY_SERVICE)) == 1
+
+
+def test_a_service_moves_with_the_nodes_that_its_operator_gives_it() -> None:
+    stage = Stage()
+    before = serving(stage)
+    node = stage.cluster.find(NODE, "", "gpu-1")
+    assert node is not None
+    node["metadata"]["labels"]["node.kubernetes.io/instance-type"] = "Standard_NC40ads_H100_v5"
+    stage.cluster.put(node)
+    stage.passes(2)
+    assert stage.status()["plan"]["instanceType"] == "Standard_NC40ads_H100_v5"
+    assert stage.cluster.all(RAY_SERVICE) != [before]
+
+
+def test_a_status_that_was_lost_moves_no_service() -> None:
+    stage = Stage()
+    stage.settings = Settings(nodes=NodeSettings(provider=Provider.AKS))
+    stage.restart()
+    before = serving(stage)
+    size = stage.status()["plan"]["instanceType"]
+    dear = replace(load_skus()[size], usd_per_hour=1000.0)
+    stage.skus = {**load_skus(), size: dear}
+    edit(stage, status={})
+    stage.restart()
+    stage.passes(2)
+    assert stage.status()["plan"]["instanceType"] == size
+    assert [each["spec"] for each in stage.cluster.all(RAY_SERVICE)] == [before["spec"]]
 
 
 def away(preset: Preset) -> Preset:
@@ -261,8 +340,7 @@ def test_an_edit_is_refused_and_what_runs_is_left_alone_until_it_is_taken_back(
     stage.restart()
     before = serving(stage)
     groups, front = stage.board.groups(), stage.cluster.find(SERVICE, "team", "mine")
-    smaller = {name: replace(size, bytes_per_gpu=2**30) for name, size in load_skus().items()}
-    stage.skus = smaller
+    all_smaller(stage)
     stage.restart()
     stage.passes(2 if followed else 0)
     change(stage)
@@ -360,6 +438,25 @@ def test_a_job_that_runs_is_followed_to_its_end(later: Callable[[Stage], None]) 
     stage.end_job(**DONE)
     stage.passes(2)
     assert stage.status()["state"] == "Succeeded"
+
+
+@pytest.mark.parametrize("later", LATER)
+@pytest.mark.parametrize("job_is_there", [True, False])
+def test_of_what_has_ended_and_serves_nothing_a_later_release_says_nothing(
+    later: Callable[[Stage], None], *, job_is_there: bool
+) -> None:
+    stage = Stage()
+    name = begun(stage, serve=False)
+    stage.end_job(**DONE)
+    stage.passes(3)
+    told, written = stage.status(), stage.cluster.writes
+    assert told["state"] == "Succeeded"
+    if not job_is_there:
+        stage.cluster.remove(Key(RAY_JOB, "team", name))
+    later(stage)
+    stage.restart()
+    stage.passes(2)
+    assert (stage.status(), stage.cluster.writes) == (told, written)
 
 
 def test_a_job_that_is_lost_is_not_made_again_for_what_would_be_refused() -> None:

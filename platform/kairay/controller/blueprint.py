@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from kairay.controller.conditions import Condition, Reason, Type
-from kairay.controller.drawn_for import Need
+from kairay.controller.drawn_for import Need, find_drawn_for
 from kairay.controller.groups import NodeWish, draw_wish
 from kairay.controller.observed import Observed
 from kairay.controller.settings import Provider, Settings
@@ -120,8 +120,20 @@ def draw_blueprint(
 def pinned_size(workspace: Workspace, seen: Observed) -> str | None:
     """The size that was chosen for the same work. Another model to tune is weighed anew: what fitted a large one would
     cost too much for a small one. (A served model never changes.)"""
-    same = workspace.tuning is None or seen.status.get("revision") == revision(workspace, seen.config_text)
-    return (seen.status.get("plan") or {}).get("instanceType") if same else None
+    told = (seen.status.get("plan") or {}).get("instanceType")
+    if workspace.tuning is not None:
+        return told if seen.status.get("revision") == revision(workspace, seen.config_text) else None
+    drawn_for = find_drawn_for(seen) if told is None else None
+    return told if drawn_for is None else drawn_for.size
+
+
+def moved(plan: Plan, pinned: str | None) -> str | None:
+    """Why a plan takes another size than the one that was chosen before and is still among those to choose from;
+    None: it does not."""
+    lost = next((each for each in plan.candidates if each.sku.name == pinned), None)
+    if lost is None or lost.fits or plan.chosen is None or plan.asked_for is not None:
+        return None
+    return f"it would move from {lost.sku.name} to {plan.chosen.sku.name}: {lost.reason}"
 
 
 def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWord | None = None) -> Condition:

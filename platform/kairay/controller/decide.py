@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kairay.controller.blueprint import Blueprint, draw_blueprint, pinned_size
+from kairay.controller.blueprint import Blueprint, moved, pinned_size
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.drawn_for import wish_of
-from kairay.controller.ground import Ground, World, kept, planned
+from kairay.controller.ground import Ground, World, draw, draw_without_config, kept, planned
 from kairay.controller.groups import NodeWish
 from kairay.controller.observed import Observed
 from kairay.controller.record import TuningRecord
@@ -40,8 +40,7 @@ from kairay.kube.objects import RAY_JOB, RAY_SERVICE, Key, Manifest, key_of
 from kairay.names import api_keys_name
 from kairay.objects.metadata import Owner
 from kairay.objects.networkpolicy import network_policy
-from kairay.plan_config import read_config, refused_config
-from kairay.plan_wishes import Wishes
+from kairay.plan_config import read_config
 from kairay.workspace import Workspace, revision
 
 __all__ = ["Decision", "World", "decide", "owner_of", "refuse"]
@@ -75,9 +74,16 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     if seen.config_problem is not None:
         raise InputError(seen.config_problem)
     try:
-        return _as_planned(workspace, owner, seen, world)
+        blueprint = draw(workspace, seen, world, read_config(workspace, seen.config_text))
+        instead = moved(blueprint.plan, pinned_size(workspace, seen))
+        if instead is None or not _runs(workspace, owner, seen):
+            return _as_planned(workspace, owner, seen, world, blueprint)
     except InputError as refusal:
-        return _as_it_runs(workspace, owner, seen, world, refusal)
+        if not _runs(workspace, owner, seen):
+            raise
+        spare = draw_without_config(workspace, seen, world, refusal)
+        return _as_it_runs(workspace, owner, seen, world, f"it would be refused: {refusal.message}", spare)
+    return _as_it_runs(workspace, owner, seen, world, instead, blueprint)
 
 
 def refuse(seen: Observed, error: InputError, world: World) -> Decision:
@@ -107,9 +113,18 @@ def owner_of(seen: Observed) -> Owner:
     )
 
 
-def _as_planned(workspace: Workspace, owner: Owner, seen: Observed, world: World) -> Decision:
-    """InputError: it cannot be planned."""
-    blueprint = _draw(workspace, seen, world, read_config(workspace, seen.config_text))
+def _runs(workspace: Workspace, owner: Owner, seen: Observed) -> bool:
+    """What its user asks for serves, or its tuning has begun: then it is followed, whatever a later release, today's
+    prices or the hub say of it. Nothing of it is drawn anew, which could roll it."""
+    if workspace.tuning is not None:
+        return has_begun(workspace, seen)
+    return follow_service(workspace, owner, seen, tuned=None) is not None
+
+
+def _as_planned(
+    workspace: Workspace, owner: Owner, seen: Observed, world: World, blueprint: Blueprint
+) -> Decision:
+    """InputError: it cannot be drawn."""
     ground = planned(workspace, seen, world, blueprint)
 
     def serve(tuned: str | None) -> ServingDecision:
@@ -124,64 +139,37 @@ def _as_planned(workspace: Workspace, owner: Owner, seen: Observed, world: World
 
 
 def _as_it_runs(
-    workspace: Workspace, owner: Owner, seen: Observed, world: World, refusal: InputError
-) -> Decision:
-    """What has begun or serves is followed although it would be refused now: by a later release, or for a model or
-    a price that has changed. Nothing of it is drawn anew, which could roll it. The refusal where its user has asked for
-    something else since."""
+    workspace: Workspace, owner: Owner, seen: Observed, world: World, instead: str, spare: Blueprint | None
+) -> Decision:  # fmt: skip
+    """`instead` says what would become of it today; `spare` is for what has still to be drawn: the service of an
+    adapter, a job whose head was lost."""
     if workspace.tuning is None:
         service = follow_service(workspace, owner, seen, tuned=None)
-        if service is None:
-            raise refusal
+        assert service is not None, "a service that does not run is planned"
         known = seen.status.get("revision") or revision(workspace, seen.config_text)
-        return _inference(
-            owner, seen, world, kept(workspace, seen, world, refusal), service, str(known)
-        )  # fmt: skip
-    if not has_begun(workspace, seen):
-        raise refusal
-    blueprint = _without_config(workspace, seen, world, refusal)
+        ground = kept(workspace, seen, world, instead)
+        return _inference(owner, seen, world, ground, service, str(known))
 
     def serve(tuned: str | None) -> ServingDecision:
         if (found := follow_service(workspace, owner, seen, tuned=tuned)) is not None:
             return found
-        if blueprint is not None:
-            return decide_serving(workspace, owner, blueprint, seen, world.settings, tuned=tuned)
+        if spare is not None:
+            return decide_serving(workspace, owner, spare, seen, world.settings, tuned=tuned)
         why = _not_served(Reason.CANNOT_BE_PLANNED, "a service of the tuned model cannot be planned")
         return keep_serving(workspace, owner, seen, why)
 
-    tuning = _tune(workspace, owner, seen, world.settings, blueprint)
+    tuning = _tune(workspace, owner, seen, world.settings, spare)
     serving = _serve_tuned(workspace, owner, seen, world.settings, tuning, serve)
     drawn = {key_of(each).kind for each in (*tuning.objects, *serving.objects)}
-    ground = kept(workspace, seen, world, refusal)
-    if blueprint is not None and (drawn & {RAY_JOB, RAY_SERVICE} or "plan" not in seen.status):
-        ground = replace(planned(workspace, seen, world, blueprint), note=ground.note)
+    is_over = (
+        tuning.record.outcome is not None
+        and not serving.told
+        and serving.ready.reason != Reason.CANNOT_BE_PLANNED
+    )
+    ground = kept(workspace, seen, world, "" if is_over else instead)
+    if spare is not None and (drawn & {RAY_JOB, RAY_SERVICE} or "plan" not in seen.status):
+        ground = replace(planned(workspace, seen, world, spare), note=ground.note)
     return _tuning(owner, seen, world, ground, tuning, serving)
-
-
-def _draw(workspace: Workspace, seen: Observed, world: World, wishes: Wishes | None) -> Blueprint:
-    """InputError: it cannot be planned, with the remedy. TransientError: nobody can say."""
-    if seen.model_problem is not None:
-        raise seen.model_problem
-    assert seen.preset is not None, "a model is looked up before it is planned"
-    drawn = draw_blueprint(
-        workspace, seen.preset, nodes=seen.nodes, skus=world.skus, settings=world.settings,
-        today=world.now.date(), pinned=pinned_size(workspace, seen), wishes=wishes,
-    )  # fmt: skip
-    if drawn.plan.problems:
-        raise InputError(" ".join(drawn.plan.problems), reason=Reason.CANNOT_BE_PLANNED)
-    return drawn
-
-
-def _without_config(
-    workspace: Workspace, seen: Observed, world: World, refusal: InputError
-) -> Blueprint | None:
-    """The plan of a tuning that has begun without its refused config; None: that is refused too."""
-    if seen.config_text is None:
-        return None
-    try:
-        return _draw(workspace, seen, world, refused_config(workspace, refusal.message))
-    except InputError:
-        return None
 
 
 def _tune(

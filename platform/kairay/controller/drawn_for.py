@@ -41,6 +41,8 @@ class DrawnFor:
 
     asked: str
     """Hash of what its user had written, as `asked_for` gives it."""
+    size: str
+    """Of its machines, by name."""
     need: Need
     wish: NodeWish | None = None
     """The nodes that Kairay was to bring."""

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from kairay.controller.blueprint import Blueprint, nodes_condition, nodes_of, resource_condition
+from kairay.controller.blueprint import (
+    Blueprint,
+    draw_blueprint,
+    nodes_condition,
+    nodes_of,
+    pinned_size,
+    resource_condition,
+)
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.drawn_for import find_drawn_for, wish_of
 from kairay.controller.groups import NodeWish
@@ -17,11 +24,13 @@ from kairay.controller.told import kept_status, plan_status
 from kairay.errors import InputError
 from kairay.nodes.actions import NodeWord
 from kairay.nodes.interface import RefusalKind
+from kairay.plan_config import refused_config
+from kairay.plan_wishes import Wishes
 from kairay.skus import Sku
 from kairay.workspace import Workspace
 
 _REFUSALS: Final = frozenset(RefusalKind)
-_KEPT: Final = "kept as it was planned; planned anew it would be refused: "
+_KEPT: Final = "kept as it was planned; planned anew "
 _MOST_REASONS: Final = 20
 
 
@@ -56,6 +65,32 @@ class Ground:
         return f"{message}; {self.note}" if self.note else message
 
 
+def draw(workspace: Workspace, seen: Observed, world: World, wishes: Wishes | None) -> Blueprint:
+    """InputError: it cannot be planned, with the remedy. TransientError: nobody can say."""
+    if seen.model_problem is not None:
+        raise seen.model_problem
+    assert seen.preset is not None, "a model is looked up before it is planned"
+    drawn = draw_blueprint(
+        workspace, seen.preset, nodes=seen.nodes, skus=world.skus, settings=world.settings,
+        today=world.now.date(), pinned=pinned_size(workspace, seen), wishes=wishes,
+    )  # fmt: skip
+    if drawn.plan.problems:
+        raise InputError(" ".join(drawn.plan.problems), reason=Reason.CANNOT_BE_PLANNED)
+    return drawn
+
+
+def draw_without_config(
+    workspace: Workspace, seen: Observed, world: World, refusal: InputError
+) -> Blueprint | None:
+    """The plan of a tuning that has begun without its refused config; None: that is refused too."""
+    if workspace.tuning is None or seen.config_text is None:
+        return None
+    try:
+        return draw(workspace, seen, world, refused_config(workspace, refusal.message))
+    except InputError:
+        return None
+
+
 def planned(workspace: Workspace, seen: Observed, world: World, blueprint: Blueprint) -> Ground:
     """What is drawn from a blueprint."""
     word = _word(blueprint.wish, seen, world)
@@ -66,26 +101,37 @@ def planned(workspace: Workspace, seen: Observed, world: World, blueprint: Bluep
     )
 
 
-def kept(workspace: Workspace, seen: Observed, world: World, refusal: InputError) -> Ground:
-    """What runs, or has ended, as an earlier pass has drawn it, and would be refused today."""
-    found, wish, told = find_drawn_for(seen), wish_of(seen, world.settings), kept_status(seen)
-    note = f"{_KEPT}{refusal.message}"
-    before = told.get("plan") or {}
+def kept(workspace: Workspace, seen: Observed, world: World, instead: str) -> Ground:
+    """What runs, or has ended, as an earlier pass has drawn it; `instead` says what would become of it today, empty:
+    nobody needs to know."""
+    found, wish = find_drawn_for(seen), wish_of(seen, world.settings)
+    note, before = f"{_KEPT}{instead}" if instead else "", kept_status(seen).get("plan") or {}
     said = [each for each in before.get("reasons", ()) if not each.startswith(_KEPT)]
-    plan = {"plan": {**before, "reasons": [note, *said][:_MOST_REASONS]}}
+    reasons = [note, *said][:_MOST_REASONS] if note else said
+    told: dict[str, Any] = {"plan": {**before, "reasons": reasons}} if reasons else {}
     if found is None:
-        resources = Condition(
-            type=Type.RESOURCE_READY, status=False, reason=Reason.CANNOT_BE_PLANNED, message=refusal.message
-        )
-        return Ground(resources=resources, told=plan, note=note)
+        told |= {key: seen.status[key] for key in ("workerNodes",) if key in seen.status}
+        return Ground(resources=_said_of_nodes(seen, instead), told=told, note=note)
     group = None if wish is None else wish.group
     nodes = nodes_of(workspace, seen.nodes, group)
     return Ground(
         resources=nodes_condition(workspace, nodes, found.need, group, _word(wish, seen, world)),
-        told={**plan, "workerNodes": [node.name for node in nodes]},
+        told={**told, "workerNodes": [node.name for node in nodes]},
         wish=wish,
         note=note,
     )
+
+
+def _said_of_nodes(seen: Observed, instead: str) -> Condition:
+    """What was said before holds where nothing is there that wants any."""
+    for said in seen.status.get("conditions", ()):
+        if said["type"] == Type.RESOURCE_READY:
+            return Condition(
+                type=Type.RESOURCE_READY, status=said["status"] == "True", reason=said["reason"],
+                message=said["message"],
+            )  # fmt: skip
+    message = instead or "it cannot be planned any more"
+    return Condition(type=Type.RESOURCE_READY, status=False, reason=Reason.CANNOT_BE_PLANNED, message=message)
 
 
 def _word(wish: NodeWish | None, seen: Observed, world: World) -> NodeWord | None:

@@ -75,8 +75,11 @@ def decide_serving(
         most=serving.max_replicas,
     )
     drawn_for = DrawnFor(
-        asked=asked_for(seen, tuned=tuned), need=blueprint.need, wish=blueprint.wish
-    )  # fmt: skip
+        asked=asked_for(seen, tuned=tuned),
+        size=blueprint.sku.name,
+        need=blueprint.need,
+        wish=blueprint.wish,
+    )
     told = _told(workspace, owner, seen, served)
     return replace(told, objects=(marked(manifest, drawn_for), *told.objects))
 

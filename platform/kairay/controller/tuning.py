@@ -108,8 +108,11 @@ def decide_tuning(
         assert blueprint is not None
         *others, drawn = draw_job(workspace, owner, blueprint, record, seen.config_text, settings)
         drawn_for = DrawnFor(
-            asked=asked_for(seen, tuned=None), need=blueprint.need, wish=blueprint.wish
-        )  # fmt: skip
+            asked=asked_for(seen, tuned=None),
+            size=blueprint.sku.name,
+            need=blueprint.need,
+            wish=blueprint.wish,
+        )
         waits = _condition(False, Reason.JOB_WAITING, f"RayJob {name} is being made")
         return TuningDecision(
             record=replace(record, job=name), objects=(*others, marked(drawn, drawn_for)), removals=removals,
