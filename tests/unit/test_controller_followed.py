@@ -316,10 +316,14 @@ def cheaper(stage: Stage) -> None:
     edit(stage, resource={"labelSelector": {"matchLabels": {"app": "mine"}}, "maxHourlyCostUSD": 100})
 
 
-def exposed(stage: Stage) -> None:
+def annotate(stage: Stage, name: str, value: str) -> None:
     found = stage.cluster.find(WORKSPACE, "team", "mine")
     assert found is not None
-    edit(stage, metadata={**found["metadata"], "annotations": {"kaito.sh/enablelb": "True"}})
+    edit(stage, metadata={**found["metadata"], "annotations": {name: value}})
+
+
+def exposed(stage: Stage) -> None:
+    annotate(stage, "kaito.sh/enablelb", "True")
 
 
 def undo(stage: Stage) -> None:
@@ -481,6 +485,33 @@ def test_an_adapter_that_is_there_is_kept_where_its_service_cannot_be_planned() 
     assert conditions(stage)["WorkspaceSucceeded"] == ("True", "AdapterPushed")
     assert conditions(stage)["InferenceReady"] == ("False", "CannotBePlanned")
     assert stage.status()["state"] == "NotReady"
+
+
+@pytest.mark.parametrize("job_is_there", [True, False])
+def test_a_failed_tuning_is_not_tried_again_with_a_config_that_is_refused(*, job_is_there: bool) -> None:
+    stage = Stage()
+    name = begun(stage, LARGE)
+    stage.end_job(jobDeploymentStatus="Failed", jobStatus="FAILED", message="no")
+    stage.passes(2)
+    assert stage.status()["state"] == "Failed"
+    without_room_for_large_batches(stage)
+    stage.restart()
+    stage.passes()
+    assert stage.status()["state"] == "Failed"
+    if not job_is_there:
+        stage.cluster.remove(Key(RAY_JOB, "team", name))
+    annotate(stage, "kairay.dev/retry", "1")
+    stage.passes(2)
+    assert (stage.status()["state"], conditions(stage)["WorkspaceReady"]) == (
+        "NotReady",
+        ("False", "CannotBePlanned"),
+    )
+    assert "per_device_train_batch_size 4" in stage.status()["message"]
+    assert len(stage.cluster.all(RAY_JOB)) == job_is_there
+    stage.skus = load_skus()
+    stage.restart()
+    stage.passes()
+    assert stage.cluster.all(RAY_JOB)[-1]["metadata"]["name"].endswith("-2")
 
 
 LARGE = "training_config: {TrainingArguments: {max_length: 16384, per_device_train_batch_size: 4}}"

@@ -65,7 +65,7 @@ def take_up(record: TuningRecord, *, revision: str, retry: str) -> TuningRecord:
     """The record of this revision: the old one, or a new one that still knows the last adapter."""
     if record.revision != revision:
         return TuningRecord(revision=revision, adapter=record.adapter, retried=retry)
-    if record.outcome is Outcome.FAILED and retry and retry != record.retried:
+    if _is_retried(record, retry):
         return TuningRecord(
             revision=revision, attempt=record.attempt + 1, adapter=record.adapter, retried=retry
         )
@@ -73,10 +73,13 @@ def take_up(record: TuningRecord, *, revision: str, retry: str) -> TuningRecord:
 
 
 def has_begun(workspace: Workspace, seen: Observed) -> bool:
-    """The tuning as it is written has a job, or has had one that ended; never of what only serves."""
+    """The tuning as it is written has a job, or has had one that ended; never of what only serves, nor of one that
+    failed and that its user wants once more."""
     if workspace.tuning is None:
         return False
     mine, record = revision(workspace, seen.config_text), TuningRecord.parse(seen.status)
+    if record.revision == mine and _is_retried(record, workspace.metadata.annotations.get(RETRY, "")):
+        return False
     if record.revision == mine and record.outcome is not None:
         return True
     jobs = (job for job in seen.all(RAY_JOB) if seen.owns(job))
@@ -174,6 +177,10 @@ def served_reference(workspace: Workspace, record: TuningRecord) -> str | None:
         return f"{output.registry}/{output.repository}@{record.adapter.digest}"
     tag = output.tag or "latest"
     return str(output.with_tag(adapter_tag(tag, record.adapter.revision)))
+
+
+def _is_retried(record: TuningRecord, retry: str) -> bool:
+    return record.outcome is Outcome.FAILED and bool(retry) and retry != record.retried
 
 
 def _follow(
