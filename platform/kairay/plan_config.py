@@ -1,12 +1,12 @@
 """A user's own config as a plan takes it: the ConfigMap of `tuning.config` or `inference.config` -> wishes.
 
-Only keys that change memory, batch or cost are read; all others are the job's and the engine's to check. A value that
-they would refuse is an InputError here already, with the ConfigMap, the key, and what is allowed.
+Only keys that change memory, batch or cost become wishes. What the job would refuse of a training config is an
+InputError here already, with the ConfigMap, the key, and what is allowed; of vLLM's options only those wishes are read,
+all others are the engine's to check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kairay.config_maps import config_of, engine_settings, training_sections
@@ -14,7 +14,8 @@ from kairay.errors import InputError
 from kairay.memory import INT8_BITS, NF4_PLAIN_BITS, Optimizer
 from kairay.plan_config_keys import HEAVIEST, KV_WORDS, OPTIMIZERS, SERVING, TRAINING, Key
 from kairay.plan_wishes import ALL_LINEAR, ServingWishes, TuningWishes, Wishes
-from kairay.values import mapping
+from kairay.presets import TuningMethod
+from kairay.training_config import read_sections
 
 if TYPE_CHECKING:
     from kairay.workspace import Workspace
@@ -31,16 +32,27 @@ def read_config(workspace: Workspace, content: str | None) -> Wishes | None:
     if named is None or content is None:
         return None
     source = f"ConfigMap {named.name}"
-    return read_tuning(content, source) if workspace.tuning is not None else read_serving(content, source)
+    if workspace.tuning is None:
+        return read_serving(content, source)
+    return read_tuning(content, source, TuningMethod(workspace.tuning.method))
 
 
-def read_tuning(content: str, source: str) -> TuningWishes:
+def refused_config(workspace: Workspace, why: str) -> Wishes | None:
+    """Nothing is fixed by a config that was refused; None where the Workspace names none."""
+    named = config_of(workspace)
+    if named is None:
+        return None
+    kind = ServingWishes if workspace.tuning is None else TuningWishes
+    told = f"it is refused, so the preset's own settings are planned with ({why})"
+    return kind(source=f"ConfigMap {named.name}", uncounted=(told,))
+
+
+def read_tuning(content: str, source: str, method: TuningMethod) -> TuningWishes:
     """KAITO's `training_config.yaml`; of two keys for one thing the later one counts, as in the job."""
     notes = _Notes(source)
-    for section, written in training_sections(content, source).items():
-        for name, value in _section(written, f"{source}: {section}").items():
-            if key := TRAINING.get(section, {}).get(name):
-                notes.take(key, name, f"{section}.{name}", value)
+    for each in read_sections(training_sections(content, source), method, source=source).keys:
+        if key := TRAINING.get(each.section, {}).get(each.name):
+            notes.take(key, each.name, each.place, each.value, shown=each.written)
     found = notes.found
     optim = found.pop("optim", None)
     if optim is not None and optim not in OPTIMIZERS:
@@ -65,7 +77,7 @@ def read_serving(content: str, source: str) -> ServingWishes:
     for written, value in engine_settings(content, ENGINE, source).items():
         name = written.replace("_", "-")
         if key := SERVING.get(name):
-            notes.take(key, name, f"{ENGINE}.{name}", value)
+            notes.take(key, name, f"{ENGINE}.{name}", value, shown=value)
     word = notes.found.pop("kv_word", None)
     if word is not None and word not in KV_WORDS:
         notes.uncounted.append(
@@ -84,8 +96,8 @@ class _Notes:
         self._costs: dict[str, str] = {}
         self.uncounted: list[str] = []
 
-    def take(self, key: Key, name: str, where: str, value: object) -> None:
-        """Read one value; InputError when it is wrong."""
+    def take(self, key: Key, name: str, where: str, value: object, *, shown: object) -> None:
+        """Read one value; InputError when it is wrong. `shown` is how it was written."""
         if value is None:
             return
         try:
@@ -94,7 +106,7 @@ class _Notes:
             raise InputError(f"{self._source}: {where} is {error}") from error
         if isinstance(read, int | float) and read > _MOST:
             raise InputError(
-                f"{self._source}: {where} is {_shown(value)[:40]}, which is more than anything can be"
+                f"{self._source}: {where} is {_shown(shown)[:40]}, which is more than anything can be"
             )
         if key.wish is None:
             self.uncounted += [f"{where} is not counted in the memory"] if key.costs(read) else []
@@ -104,9 +116,9 @@ class _Notes:
         if read is None:
             return
         self.found[key.wish] = read
-        self._said[key.wish] = f"{where} {_shown(value)}"
+        self._said[key.wish] = f"{where} {_shown(shown)}"
         if key.costs(read):
-            self._costs[key.wish] = f"{name} {_shown(value)}"
+            self._costs[key.wish] = f"{name} {_shown(shown)}"
 
     def words(self) -> dict[str, Any]:
         """The fields that every kind of wishes has."""
@@ -116,13 +128,6 @@ class _Notes:
             "costs": tuple(self._costs[wish] for wish in HEAVIEST if wish in self._costs),
             "uncounted": tuple(self.uncounted),
         }
-
-
-def _section(written: object, where: str) -> Mapping[str, object]:
-    try:
-        return mapping({} if written is None else written)
-    except ValueError as error:
-        raise InputError(f"{where} is {error}") from error
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """The keys of a user's own config that change a plan, each with its reader.
 
-Of KAITO's training sections those of kairay_train.kaito_keys, read alike; of vLLM's options those that its memory
-depends on (vllm.engine.arg_utils, vllm.config.cache).
+Of KAITO's training sections, whose values are read by kairay.training_keys, for the plan and the job alike; of vLLM's
+options those that its memory depends on (vllm.engine.arg_utils, vllm.config.cache).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kairay.memory import Dtype, Optimizer
-from kairay.values import Reader, anything, flag, indexes, mapping, names, number, only, text, whole
+from kairay.values import Reader, anything, number, only
 
 
 def _never(_value: Any) -> bool:
@@ -29,7 +29,8 @@ class Key:
 
     wish: str | None
     """The field of the wishes that it sets; None: it changes the memory in a way that is not counted."""
-    read: Reader
+    read: Reader = anything
+    """Of a training key what makes the wish of the value that was read."""
     costs: Callable[[Any], bool] = _never
     """Whether this value takes more memory than the preset's own may."""
 
@@ -39,7 +40,6 @@ OPTIMIZERS: Final[Mapping[str | None, Optimizer]] = {
     "adamw_torch_fused": Optimizer.ADAMW,
     "adamw_8bit": Optimizer.ADAMW_8BIT,
     "adamw_bnb_8bit": Optimizer.ADAMW_8BIT,
-    "paged_adamw": Optimizer.PAGED_ADAMW,
     "paged_adamw_32bit": Optimizer.PAGED_ADAMW,
     "paged_adamw_8bit": Optimizer.PAGED_ADAMW_8BIT,
     "sgd": Optimizer.SGD,
@@ -128,63 +128,57 @@ def _word(known: Mapping[str, Any]) -> Reader:
 
 
 def _training_dtype(value: object) -> Dtype | None:
-    read = str(_TRAINING_DTYPE(value)).removeprefix("torch.")
+    read = str(value).removeprefix("torch.")
     return None if read == "auto" else Dtype(read)
 
 
-_TRAINING_DTYPE = only(
-    "auto", "float32", "float16", "bfloat16", "torch.float32", "torch.float16", "torch.bfloat16"
-)
+def _whole_modules(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
 
 
-def _whole_modules(value: object) -> tuple[str, ...]:
-    read = names(value)
-    return (read,) if isinstance(read, str) else read
-
-
-def _first(value: object) -> int | None:
-    return min(indexes(value), default=None)
+def _first(value: Any) -> int | None:
+    return min(value, default=None)
 
 
 def _in_float32(dtype: Any) -> bool:
     return dtype is Dtype.FLOAT32
 
 
-_BITS = {"load_in_8bit": Key(wish="eight_bits", read=flag, costs=bool)}
+_BITS = {"load_in_8bit": Key(wish="eight_bits", costs=bool)}
 
 TRAINING: Final[Mapping[str, Mapping[str, Key]]] = {
     "ModelConfig": _BITS
     | {
         "torch_dtype": Key(wish="dtype", read=_training_dtype, costs=_in_float32),
         "dtype": Key(wish="dtype", read=_training_dtype, costs=_in_float32),
-        "attn_implementation": Key(wish=None, read=anything, costs=lambda word: word == "eager"),
+        "attn_implementation": Key(wish=None, costs=lambda word: word == "eager"),
     },
     "QuantizationConfig": _BITS
     | {
         "bnb_4bit_compute_dtype": Key(wish="compute_dtype", read=_training_dtype, costs=_in_float32),
-        "bnb_4bit_use_double_quant": Key(wish="double_quantised", read=flag, costs=lambda on: not on),
+        "bnb_4bit_use_double_quant": Key(wish="double_quantised", costs=lambda on: not on),
     },
     "LoraConfig": {
-        "r": Key(wish="rank", read=whole(1), costs=_always),
-        "lora_dropout": Key(wish="dropout", read=number(0, 0.99)),
-        "target_modules": Key(wish="target_modules", read=names, costs=lambda named: isinstance(named, str)),
+        "r": Key(wish="rank", costs=_always),
+        "lora_dropout": Key(wish="dropout"),
+        "target_modules": Key(wish="target_modules", costs=lambda named: isinstance(named, str)),
         "layers_to_transform": Key(wish="first_layer", read=_first),
         "modules_to_save": Key(wish="saved_modules", read=_whole_modules, costs=bool),
-        "rank_pattern": Key(wish=None, read=mapping, costs=bool),
-        "use_dora": Key(wish=None, read=flag, costs=bool),
+        "rank_pattern": Key(wish=None, costs=bool),
+        "use_dora": Key(wish=None, costs=bool),
     },
     "TrainingArguments": {
-        "per_device_train_batch_size": Key(wish="micro_batch", read=whole(1), costs=_always),
-        "gradient_accumulation_steps": Key(wish="accumulation", read=whole(1)),
-        "max_length": Key(wish="sequence_length", read=whole(8), costs=_always),
-        "max_seq_length": Key(wish="sequence_length", read=whole(8), costs=_always),
-        "packing": Key(wish="packing", read=flag),
-        "gradient_checkpointing": Key(wish="checkpointing", read=flag, costs=lambda on: not on),
-        "optim": Key(wish="optim", read=text),
-        "num_train_epochs": Key(wish="epochs", read=number(0.001)),
-        "max_steps": Key(wish="max_steps", read=whole(-1)),
+        "per_device_train_batch_size": Key(wish="micro_batch", costs=_always),
+        "gradient_accumulation_steps": Key(wish="accumulation"),
+        "max_length": Key(wish="sequence_length", costs=_always),
+        "max_seq_length": Key(wish="sequence_length", costs=_always),
+        "packing": Key(wish="packing"),
+        "gradient_checkpointing": Key(wish="checkpointing", costs=lambda on: not on),
+        "optim": Key(wish="optim"),
+        "num_train_epochs": Key(wish="epochs"),
+        "max_steps": Key(wish="max_steps"),
     },
-    "DatasetConfig": {"train_test_split": Key(wish="train_share", read=number(0.01, 1))},
+    "DatasetConfig": {"train_test_split": Key(wish="train_share")},
 }
 """By section and key."""
 

@@ -52,7 +52,7 @@ def server() -> Iterator[BareApiServer]:
 def test_what_can_be_looked_up_is_served_and_the_rest_is_told_why_not(
     server: BareApiServer, models: AnsweringServer, tmp_path: Path
 ) -> None:
-    models.publish("org/model", CONFIG, listing({"model.safetensors": 16 * 10**9}))
+    models.publish("org/model", CONFIG, listing({"config.json": 700, "model.safetensors": 16 * 10**9}))
     files = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": bytes(10_000)}
     artifact = models.push("team/mine", "v1", files)
     names = {

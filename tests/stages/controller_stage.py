@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from kairay.kube.objects import RAY_JOB, WORKSPACE, Key, Kind, Manifest, labels_
 from kairay.objects.metadata import WORKSPACE_LABEL
 from kairay.presets import find_preset
 from kairay.ray.job_word import JobWord
-from kairay.skus import load_skus
+from kairay.skus import Sku, load_skus
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LABELS = {"app": "mine", "node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4"}
@@ -62,6 +62,8 @@ class Stage:
 
     def __init__(self, models: Models | None = None) -> None:
         self.now = NOW
+        self.settings = Settings()
+        self.skus: Mapping[str, Sku] = load_skus()
         self.models = models or ModelLookUp(find_preset)
         self.cluster = FakeCluster(now=lambda: NOW)
         room = {"cpu": "24", "memory": "220Gi", "nvidia.com/gpu": "1"}
@@ -74,10 +76,11 @@ class Stage:
 
     def restart(self) -> None:
         """A new process: nothing is remembered."""
+        self.board = NodeBoard(lambda name: None)
         views = {kind: LiveView(self.cluster, kind) for kind in WATCHED}
         self.reconciler = Reconciler(Tools(
-            cluster=self.cluster, views=views, ray=SilentRay(), events=self.recorder(), settings=Settings(),
-            skus=load_skus(), board=NodeBoard(lambda name: None), models=self.models,
+            cluster=self.cluster, views=views, ray=SilentRay(), events=self.recorder(), settings=self.settings,
+            skus=self.skus, board=self.board, models=self.models,
             namespace="kairay-system", now=lambda: self.now,
         ))  # fmt: skip
 

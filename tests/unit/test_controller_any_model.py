@@ -25,7 +25,10 @@ CONFIG = {
     "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,
     "vocab_size": 128256, "intermediate_size": 14336, "max_position_embeddings": 8192,
 }  # fmt: skip
-FILES = {"model-00001-of-00002.safetensors": 8 * 10**9, "model-00002-of-00002.safetensors": 8 * 10**9}
+FILES = {
+    "config.json": 700, "model.safetensors.index.json": 20_000,
+    "model-00001-of-00002.safetensors": 8 * 10**9, "model-00002-of-00002.safetensors": 8 * 10**9,
+}  # fmt: skip
 NAMED = {"preset": {"name": "org/model", "presetOptions": {"modelAccessSecret": "my-token"}}}
 TUNING = {
     **NAMED, "method": "qlora", "input": {"urls": ["https://example.com/a.jsonl"]},
@@ -135,6 +138,25 @@ def test_an_artifact_of_a_listed_registry_is_served_by_its_reference(
 
 def test_a_folder_and_a_registry_that_is_not_listed_are_refused(stage: Stage) -> None:
     for name, said in (("/models/mine", "is a folder"), ("other.example/a/b:1", "models.registries")):
+        stage.put(inference={"preset": {"name": name}})
+        stage.passes()
+        assert said in stage.status()["message"]
+        assert conditions(stage)["WorkspaceReady"] == ("False", "InvalidInput")
+    assert not stage.cluster.all(RAY_SERVICE)
+
+
+def test_a_model_that_pods_could_not_load_is_refused_before_anything_is_made(
+    stage: Stage, server: AnsweringServer
+) -> None:
+    server.publish("org/model", CONFIG, listing({"config.json": 700, "consolidated.safetensors": 8 * 10**9}))
+    files = {"config.json": json.dumps(CONFIG).encode(), "pytorch_model.bin": bytes(10_000)}
+    for name, said in (
+        ("org/model", "org/model on the hub: its weights are in their maker's own format only"),
+        (
+            server.push("team/mine", "v1", files),
+            "its weights are pytorch_model.bin, a format that can run code",
+        ),
+    ):
         stage.put(inference={"preset": {"name": name}})
         stage.passes()
         assert said in stage.status()["message"]

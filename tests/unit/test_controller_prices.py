@@ -16,7 +16,7 @@ from kairay.cluster.findings import Finding, Status, Unseen
 from kairay.controller.__main__ import main
 from kairay.controller.app import read_prices
 from kairay.controller.blueprint import draw_blueprint
-from kairay.controller.decide import Decision, World, decide
+from kairay.controller.decide import Decision, World, decide, refuse
 from kairay.controller.observed import Observed
 from kairay.controller.settings import NodeSettings, Provider, Settings, describe, read_settings
 from kairay.errors import InputError
@@ -48,7 +48,10 @@ def decided(manifest: Manifest, price: Price | None, settings: Settings = AKS) -
     skus = load_skus() if price is None else with_prices(load_skus(), {A100: price}, "prices.csv")
     seen = Observed(workspace=manifest, preset=find_preset("phi-3-mini-128k-instruct"))
     world = World(settings=settings, skus=skus, controller_namespace="kairay-system", now=NOW)
-    return decide(parse_workspace(manifest), seen, world)
+    try:
+        return decide(parse_workspace(manifest), seen, world)
+    except InputError as error:
+        return refuse(seen, error, world)
 
 
 def offers(price: Price, **resource: Any) -> list[str]:

@@ -368,6 +368,7 @@ def own_config(rows: str, *, key: str = "training_config.yaml") -> Manifest:
 
 
 SMALL = {
+    "model_type": "llama",
     "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "num_hidden_layers": 2, "hidden_size": 64,
     "num_attention_heads": 4, "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 4096,
 }  # fmt: skip

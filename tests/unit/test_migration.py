@@ -201,8 +201,9 @@ def test_a_cluster_is_read_and_what_kairay_made_is_not_kaitos() -> None:
 # -- as the controller plans -----------------------------------------------------------------------------------------
 
 SMALL = {
-    "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "num_hidden_layers": 2, "hidden_size": 64,
-    "num_attention_heads": 4, "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 4096,
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "num_hidden_layers": 2,
+    "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 512, "intermediate_size": 128,
+    "max_position_embeddings": 4096,
 }  # fmt: skip
 
 

@@ -200,7 +200,8 @@ def test_sharded_weights_are_checked_shard_by_shard(tmp_path: Path) -> None:
     [
         (lambda folder: (folder / "config.json").unlink(), r"config\.json: no such file"),
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "no model_type"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "not a JSON object"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "no model_type"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"no model\.safetensors"),
         (
             lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),

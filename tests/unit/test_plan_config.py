@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -13,19 +14,20 @@ from kairay.config_maps import engine_settings, training_sections
 from kairay.errors import InputError
 from kairay.memory import INT8_BITS, NF4_PLAIN_BITS, Dtype, Optimizer
 from kairay.plan import Plan, PlanTarget, make_plan
-from kairay.plan_config import read_config, read_serving, read_tuning
-from kairay.plan_config_keys import SERVING, TRAINING
+from kairay.plan_config import read_config, read_serving
+from kairay.plan_config import read_tuning as read_written
+from kairay.plan_config_keys import SERVING
 from kairay.plan_wishes import ServingWishes, TuningWishes
-from kairay.presets import find_preset
+from kairay.presets import TuningMethod, find_preset
 from kairay.ray.serve_config import chat_args
 from kairay.ray.target import CLUSTER, JobPlaces, ServicePlace
 from kairay.ray.train_job import tune_config
 from kairay.skus import MachineProbe, load_skus, local_machine
+from kairay.training_config import known_keys
 from kairay.workspace import Workspace, parse_documents
 from kairay_serve.args import ChatArgs
 from kairay_serve.engine_vllm import options
 from kairay_train.config import TuneConfig
-from kairay_train.kaito import read_sections
 from kairay_train.settings import resolve
 
 SOURCE = "ConfigMap mine"
@@ -68,6 +70,10 @@ def tuning(method: str = "qlora") -> Workspace:
 
 def inference() -> Workspace:
     return workspace(f"inference: {{preset: {{name: {PRESET}}}, config: mine}}\n")
+
+
+def read_tuning(content: str, source: str) -> TuningWishes:
+    return read_written(content, source, TuningMethod.QLORA)
 
 
 def planned(work: Workspace, text: str, *, target: PlanTarget = PlanTarget.CLUSTER) -> Plan:
@@ -250,7 +256,7 @@ def test_eight_bits_and_every_known_optimiser_are_read() -> None:
         (arguments(num_train_epochs=float("nan")), "it must be between"),
         (arguments(num_train_epochs=1e300), "more than anything can be"),
         (arguments(gradient_checkpointing="maybe"), "'maybe'; true or false is needed"),
-        (arguments(optim=""), "TrainingArguments.optim is ''; text is needed"),
+        (arguments(optim=""), "TrainingArguments.optim is ''; only adamw_torch or"),
         (training(LoraConfig={"r": True}), "LoraConfig.r is True; a number is needed"),
         (training(LoraConfig={"lora_dropout": 1}), "LoraConfig.lora_dropout is 1; it must be between"),
         (training(LoraConfig={"target_modules": [3]}), "LoraConfig.target_modules is 3; text is needed"),
@@ -304,25 +310,70 @@ VALUES = (
 )  # fmt: skip
 
 
-def accepts(read: object, text: str) -> bool:
-    assert callable(read)
+def refusal(read: Callable[[], object]) -> str | None:
+    """What is said after the name of what is read; None: it is taken."""
     try:
-        read(text)
-    except InputError:
-        return False
-    return True
+        read()
+    except InputError as error:
+        return error.message.partition(": ")[2]
+    return None
 
 
+def by_job(text: str, method: str) -> str | None:
+    """What the driver says of a config before it looks at any data."""
+    told = {
+        "run": "r", "workspace": "w", "preset": PRESET, "method": method, "data": ["/d"], "output": "oci:/o:t",
+        "storage": "/s", "parameters": training_sections(text, SOURCE),
+    }  # fmt: skip
+    config = TuneConfig.model_validate_json(json.dumps(told))
+    return refusal(lambda: resolve(config, find_preset(PRESET)))
+
+
+def by_plan(text: str, method: str) -> str | None:
+    return refusal(lambda: read_config(tuning(method), text))
+
+
+@pytest.mark.parametrize("section", known_keys())
+def test_the_plan_refuses_what_the_job_would_refuse_of_a_key_in_the_same_words(section: str) -> None:
+    for name in known_keys()[section]:
+        for value in VALUES:
+            text = json.dumps({"training_config": {section: {name: value}}})
+            assert by_plan(text, "qlora") == by_job(text, "qlora"), f"{section}.{name}: {value!r}"
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
 @pytest.mark.parametrize(
-    ("section", "name"),
-    [(section, name) for section, keys in TRAINING.items() for name, key in keys.items() if key.wish],
-)
-def test_the_plan_takes_exactly_the_values_that_the_job_takes(section: str, name: str) -> None:
-    for value in VALUES:
-        text = training(**{section: {name: value}})
-        by_plan = accepts(lambda each: read_tuning(each, SOURCE), text)
-        by_job = accepts(lambda each: read_sections(training_sections(each, SOURCE)), text)
-        assert by_plan == by_job, f"{section}.{name}: {value!r}"
+    ("sections", "named"),
+    [
+        ({"QuantizationConfig": {"load_in_4bit": True, "load_in_8bit": True}}, "QuantizationConfig.load_in_4bit"),
+        ({"ModelConfig": {"load_in_4bit": True, "load_in_8bit": True}}, "ModelConfig.load_in_8bit"),
+        ({"ModelConfig": {"load_in_4bit": True}}, "ModelConfig.load_in_4bit"),
+        ({"QuantizationConfig": {"load_in_8bit": True}}, "QuantizationConfig.load_in_8bit"),
+        ({"QuantizationConfig": {"load_in_4bit": False}}, "QuantizationConfig.load_in_4bit"),
+        ({"QuantizationConfig": {"load_in_4bit": False, "load_in_8bit": False}}, "QuantizationConfig.load_in_4bit"),
+        ({"LoraConfig": {"layers_to_transform": 3, "target_modules": "all-linear"}}, "layers_to_transform"),
+        ({"LoraConfig": {"layers_pattern": "layers"}}, "LoraConfig.layers_pattern"),
+        ({"LoraConfig": {"lora_bias": True, "use_dora": True}}, "LoraConfig.use_dora"),
+        ({"LoraConfig": {"rank": 8}}, "LoraConfig.rank"),
+        ({"LoraConfig": {"learning_rate": 1e-4}}, "LoraConfig.learning_rate"),
+        ({"Lora": {"r": 8}}, "section Lora"),
+        ({"TrainingArguments": {"optim": "lomo"}}, "TrainingArguments.optim"),
+        ({"TrainingArguments": {"lr_scheduler_type": "step"}}, "TrainingArguments.lr_scheduler_type"),
+        ({"TrainingArguments": {"push_to_hub": True}}, "TrainingArguments.push_to_hub"),
+        ({"TrainingArguments": {"seed": -1, "max_length": 1}}, "TrainingArguments.seed"),
+    ],
+)  # fmt: skip
+def test_the_plan_refuses_contradictions_and_unknown_keys_before_the_job_does(
+    sections: dict[str, object], named: str, method: str
+) -> None:
+    text = training(**sections)
+    said = by_job(text, method)
+    assert by_plan(text, method) == said
+    # Only the quantisation keys are a matter of the method.
+    if said is not None:
+        assert named in said
+    else:
+        assert "load_in_" in named
 
 
 CONFIGS = [

@@ -17,7 +17,8 @@ from kairay.cli.main import main
 from kairay.errors import InputError, TransientError
 from kairay.presets import SourceKind, TuningMethod, find_preset, parse_preset, render_preset
 from kairay.registry import artifact
-from kairay.registry.model_files import cached_snapshot, read_hub
+from kairay.registry.model_files import cached_snapshot, read_artifact, read_hub
+from kairay.registry.model_folder import check_model_folder
 from kairay.registry.models import resolve_model
 from kairay.registry.resolve import preset_of, resolve_preset
 
@@ -117,7 +118,8 @@ def test_config_and_index_are_enough_when_the_weights_are_elsewhere(tmp_path: Pa
     [
         ("config.json", "[]", r"config\.json: not a JSON object"),
         ("config.json", "{", r"config\.json: not JSON"),
-        ("config.json", '{"hidden_size": 64}', "num_hidden_layers is missing"),
+        ("config.json", '{"hidden_size": 64}', "no model_type in it"),
+        ("config.json", '{"hidden_size": 64, "model_type": "llama"}', "num_hidden_layers is missing"),
         ("model.safetensors", "weights", "not a safetensors file"),
         ("model.safetensors.index.json", "[]", None),
     ],
@@ -208,20 +210,97 @@ def test_the_hub_is_asked_for_the_listing_and_the_config_alone(hub: AnsweringSer
     assert hub.tokens == ["Bearer secret"] * 2
 
 
+INDEX = "model.safetensors.index.json"
+
+
 @pytest.mark.parametrize(
     ("files", "size"),
     [
-        ({"model-1.safetensors": 10, "model-2.safetensors": 20, "original/model.safetensors": 30}, 30),
+        (
+            {
+                "model-1.safetensors": 10,
+                "model-2.safetensors": 20,
+                "original/model.safetensors": 30,
+                INDEX: 1,
+            },
+            30,
+        ),
         ({"model.safetensors": 10, "consolidated.safetensors": 10}, 10),
-        ({"consolidated-1.safetensors": 10, "README.md": 5}, 10),
+        ({"model.safetensors": 10, "model-1.safetensors": 5, "model-2.safetensors": 5, INDEX: 1}, 10),
+        ({"part-1.safetensors": 7, "part-2.safetensors": 8, "consolidated.safetensors": 15, INDEX: 1}, 15),
     ],
 )
 def test_weights_that_lie_there_twice_are_counted_once(
     hub: AnsweringServer, tmp_path: Path, files: dict[str, int], size: int
 ) -> None:
-    hub.answers["/api/models/org/model?blobs=true"] = listing(files)
-    hub.answers[f"/org/model/resolve/{COMMIT}/config.json"] = CONFIG
+    hub.publish("org/model", CONFIG, listing({"config.json": 700, **files}))
     assert read_hub("org/model", hub.environment(tmp_path)).published.weight_bytes == size
+    content = {name: bytes(count) for name, count in files.items()}
+    reference = hub.push("team/mine", "v1", {"config.json": json.dumps(CONFIG).encode(), **content})
+    assert read_artifact(reference).published.weight_bytes == size
+
+
+NOT_LOADED = [
+    (
+        ("consolidated.safetensors", "params.json", "tekken.json"),
+        "in their maker's own format only (consolidated.s",
+    ),
+    (("consolidated.00.pth", "params.json"), "in their maker's own format only (consolidated.00.pth)"),
+    (("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"), "save the model as safetensors"),
+    (("flax_model.msgpack", "tf_model.h5"), "its weights are flax_model.msgpack, a format that can run code"),
+    (("mine-Q4_K_M.gguf",), "its weights are mine-Q4_K_M.gguf, a format that is not loaded here"),
+    (("adapter_config.json", "adapter_model.safetensors"), "it is an adapter and no model"),
+    (("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"), f"{INDEX} is missing"),
+    (
+        ("weights.safetensors",),
+        "its weights are called weights.safetensors; what is loaded is model.safetensors",
+    ),
+    (
+        ("unet/model.safetensors", "README.md"),
+        f"no model.safetensors in it and no {INDEX}, so it is no model",
+    ),
+    ((INDEX,), "its weights are empty or not there"),
+]
+
+
+@pytest.mark.parametrize(("names", "said"), NOT_LOADED)
+def test_a_model_that_a_pod_could_not_load_is_refused_wherever_it_is(
+    hub: AnsweringServer, tmp_path: Path, names: tuple[str, ...], said: str
+) -> None:
+    config = json.dumps(CONFIG | {"model_type": "llama"}).encode()
+    hub.publish("org/model", CONFIG, listing({"config.json": 700, **dict.fromkeys(names, 900)}))
+    with pytest.raises(InputError) as at_the_hub:
+        read_hub("org/model", hub.environment(tmp_path))
+    assert at_the_hub.value.message.startswith("org/model on the hub: ")
+    reference = hub.push("team/mine", "v1", {"config.json": config, **dict.fromkeys(names, b"1" * 900)})
+    with pytest.raises(InputError) as in_a_registry:
+        read_artifact(reference)
+    folder = tmp_path / "mine"
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"{}")
+    (folder / "config.json").write_bytes(config)
+    with pytest.raises(InputError) as in_a_folder:
+        check_model_folder(folder)
+    if names != (INDEX,):  # a folder's index is read
+        assert said in in_a_folder.value.message
+    assert said in at_the_hub.value.message
+    assert said in in_a_registry.value.message
+
+
+def test_inspect_and_plan_refuse_it_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = model_folder(tmp_path / "mine")
+    (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
+    file = tmp_path / "w.yaml"
+    file.write_text(yaml.safe_dump({
+        "apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "metadata": {"name": "mine"},
+        "resource": {"labelSelector": {"matchLabels": {"a": "b"}}},
+        "inference": {"preset": {"name": str(folder)}},
+    }))  # fmt: skip
+    for command in (("models", "inspect", str(folder)), ("plan", str(file), "--local")):
+        assert run(*command) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "in their maker's own format only (consolidated.safetensors)" in said
 
 
 @pytest.mark.parametrize(
@@ -231,7 +310,8 @@ def test_weights_that_lie_there_twice_are_counted_once(
         (401, "the hub knows no such model"),
         (403, "the hub wants its licence accepted first"),
         ([], "not a JSON object"),
-        ({"siblings": [{"rfilename": "model.bin", "size": 5}]}, r"no \*\.safetensors on the hub"),
+        (listing({"model.safetensors": 5}), r"org/model on the hub: no config\.json in it"),
+        (listing({"config.json": 5, "model.safetensors": 0}), "its weights are empty"),
     ],
 )
 def test_what_the_hub_refuses_or_lacks_is_said_in_a_sentence(

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from kairay.errors import InputError
 from kairay.presets import Preset, TuningMethod
+from kairay.training_config import quantised_bits, read_sections
 from kairay_train.config import DataType, Device, TuneConfig
-from kairay_train.kaito import read_sections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,18 +72,16 @@ def resolve(config: TuneConfig, preset: Preset) -> Settings:
     if config.method not in preset.tuning.methods:
         known = " or ".join(preset.tuning.methods)
         raise InputError(f"preset {preset.name} cannot be tuned with {config.method}; use {known}")
-    sections = read_sections(config.parameters)
+    sections = read_sections(config.parameters, config.method)
     merged = {**_defaults(config, preset), **sections.settings}
     notes = list(sections.notes)
-    merged["bits"] = _bits(config.method, merged)
+    merged["bits"] = quantised_bits(sections, config.method)
+    for name in ("load_in_4bit", "load_in_8bit"):
+        merged.pop(name, None)
     merged["dtype"] = _dtype(config, merged.get("dtype"), notes)
     merged["compute_dtype"] = _dtype(config, merged.get("compute_dtype"), notes)
     if "layers_to_transform" in sections.lora:
         merged["layers"] = None
-        if isinstance(merged["target_modules"], str):
-            raise InputError(
-                "training config: LoraConfig.layers_to_transform needs target_modules as a list of names"
-            )
     _split_checkpoint_steps(merged)
     columns = {name.removeprefix("columns."): merged.pop(name) for name in [*merged] if "." in name}
     return Settings(
@@ -93,7 +91,7 @@ def resolve(config: TuneConfig, preset: Preset) -> Settings:
         quantization=sections.quantization,
         trainer=sections.trainer,
         notes=tuple(dict.fromkeys(notes)),
-        **merged,  # type: ignore[arg-type]  # the readers of kaito_keys gave each its type
+        **merged,  # type: ignore[arg-type]  # the readers of training_keys gave each its type
     )
 
 
@@ -142,25 +140,6 @@ def _defaults(config: TuneConfig, preset: Preset) -> dict[str, object]:
         "chat_template": None,
         "attention": None,
     }
-
-
-def _bits(method: TuningMethod, merged: dict[str, object]) -> int | None:
-    four, eight = merged.pop("load_in_4bit", None), merged.pop("load_in_8bit", None)
-    if four and eight:
-        raise InputError("training config: QuantizationConfig sets load_in_4bit and load_in_8bit; keep one")
-    if method is TuningMethod.LORA:
-        if four or eight:
-            raise InputError(
-                "training config: method lora does not quantise; use qlora or leave load_in_*bit out"
-            )
-        return None
-    if eight:
-        return 8
-    if four is False:
-        raise InputError(
-            "training config: method qlora quantises; set load_in_4bit or load_in_8bit, or use lora"
-        )
-    return 4
 
 
 def _dtype(config: TuneConfig, asked: object, notes: list[str]) -> DataType:

@@ -11,6 +11,7 @@ from kairay.controller.blueprint import Blueprint, draw_blueprint
 from kairay.controller.models import look_up_model
 from kairay.controller.settings import Settings
 from kairay.nodes.existing import NodeView, view_node
+from kairay.plan_config import read_config
 from kairay.workspace import Workspace
 
 
@@ -36,5 +37,5 @@ def draw_as_controller(
         skus=skus_for_plan(seen),
         settings=settings,
         today=seen.now.date(),
-        config_text=config_text,
+        wishes=read_config(workspace, config_text),
     )

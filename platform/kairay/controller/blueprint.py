@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
 from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.drawn_for import Need, find_drawn_for
 from kairay.controller.groups import NodeWish, draw_wish
 from kairay.controller.observed import Observed
 from kairay.controller.settings import Provider, Settings
@@ -15,7 +16,6 @@ from kairay.nodes.actions import NodeWord
 from kairay.nodes.existing import NodeView, matching, odd_node, sizes_on
 from kairay.nodes.interface import GROUP_LABEL, NodeGroup
 from kairay.plan import Plan, PlanTarget, make_plan
-from kairay.plan_config import read_config
 from kairay.plan_wishes import Wishes
 from kairay.presets import Preset
 from kairay.ray.pods import Placement, PodSize
@@ -57,6 +57,14 @@ class Blueprint:
         assert self.plan.chosen is not None, "a plan with problems has no size"
         return self.plan.chosen.gpus_per_node or 1
 
+    @property
+    def need(self) -> Need:
+        """What one worker takes of a node."""
+        gpus = max(1, _gpus_per_pod(self.plan, self.gpus_per_node))
+        mig = self.sku.share if is_profile(self.sku.share) else None
+        words = f"{gpus} × {f'{mig} of ' if mig else ''}{self.sku.gpu} ({self.sku.name})"
+        return Need(gpus=gpus, words=words, mig=mig)
+
     def worker(self, gpus: int, settings: Settings) -> tuple[PodSize, int]:
         """A worker pod that holds `gpus`, and the CPUs that Ray may give out on it."""
         if settings.worker is not None:
@@ -77,16 +85,15 @@ def draw_blueprint(
     settings: Settings,
     today: date,
     pinned: str | None = None,
-    config_text: str | None = None,
+    wishes: Wishes | None = None,
 ) -> Blueprint:
     """Plan for the sizes of the nodes with the Workspace's labels; for every known size where there are none.
 
     A size that was asked for and that none of them has is planned all the same: it may join later. Where Kairay brings
     the nodes every size is weighed. `pinned`, which was chosen before, is kept while it fits: neither a price that
-    changes nor nodes that come and go must move a service. `config_text` is of the user's own config: InputError for a
-    wrong value in it.
+    changes nor nodes that come and go must move a service. `wishes` are what the user's own config fixes. InputError
+    for labels that new nodes cannot have.
     """
-    wishes = read_config(workspace, config_text)
     selector = workspace.resource.label_selector
     found = () if settings.nodes.come else matching(nodes, selector)
     partition = workspace.resource.partition
@@ -102,7 +109,7 @@ def draw_blueprint(
     wish = draw_wish(workspace, plan, settings) if settings.nodes.come and not plan.problems else None
     group = None if wish is None else wish.group
     if group is not None:
-        found = tuple(node for node in nodes if node.labels.get(GROUP_LABEL) == group.name)
+        found = nodes_of(workspace, nodes, group)
     if settings.advertised_gpus and not plan.problems:
         plan = _on_processors(plan, workspace, preset, settings, today, wishes)
     if plan.serving is not None and settings.idle_seconds is not None and not _says_idle(workspace):
@@ -113,8 +120,20 @@ def draw_blueprint(
 def pinned_size(workspace: Workspace, seen: Observed) -> str | None:
     """The size that was chosen for the same work. Another model to tune is weighed anew: what fitted a large one would
     cost too much for a small one. (A served model never changes.)"""
-    same = workspace.tuning is None or seen.status.get("revision") == revision(workspace, seen.config_text)
-    return (seen.status.get("plan") or {}).get("instanceType") if same else None
+    told = (seen.status.get("plan") or {}).get("instanceType")
+    if workspace.tuning is not None:
+        return told if seen.status.get("revision") == revision(workspace, seen.config_text) else None
+    drawn_for = find_drawn_for(seen) if told is None else None
+    return told if drawn_for is None else drawn_for.size
+
+
+def moved(plan: Plan, pinned: str | None) -> str | None:
+    """Why a plan takes another size than the one that was chosen before and is still among those to choose from;
+    None: it does not."""
+    lost = next((each for each in plan.candidates if each.sku.name == pinned), None)
+    if lost is None or lost.fits or plan.chosen is None or plan.asked_for is not None:
+        return None
+    return f"it would move from {lost.sku.name} to {plan.chosen.sku.name}: {lost.reason}"
 
 
 def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWord | None = None) -> Condition:
@@ -122,19 +141,23 @@ def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWor
 
     `word` is what the keeper of nodes says of the Workspace's group.
     """
-    plan, nodes = blueprint.plan, blueprint.nodes
-    if plan.problems:
-        return _not_ready(Reason.CANNOT_BE_PLANNED, " ".join(plan.problems))
-    gpus = max(1, _gpus_per_pod(plan, blueprint.gpus_per_node))
-    mig = blueprint.sku.share if is_profile(blueprint.sku.share) else None
-    need = f"{gpus} × {f'{mig} of ' if mig else ''}{blueprint.sku.gpu} ({blueprint.sku.name})"
-    if blueprint.group is not None:
-        return _nodes_that_come(nodes, need, gpus, word)
+    if blueprint.plan.problems:
+        return _not_ready(Reason.CANNOT_BE_PLANNED, " ".join(blueprint.plan.problems))
+    return nodes_condition(workspace, blueprint.nodes, blueprint.need, blueprint.group, word)
+
+
+def nodes_condition(
+    workspace: Workspace, nodes: tuple[NodeView, ...], need: Need, group: NodeGroup | None, word: NodeWord | None
+) -> Condition:  # fmt: skip
+    """ResourceReady of work that is planned, or that was; `group`: Kairay brings its nodes."""
+    if group is not None:
+        return _nodes_that_come(nodes, need, word)
     wanted = _selector_text(workspace)
     if not nodes:
         return _not_ready(
             Reason.NODES_MISSING,
-            f"no node has the labels {wanted}; add a node with {need}, or label one: kubectl label node NAME {wanted}",
+            f"no node has the labels {wanted}; add a node with {need.words}, or label one: kubectl label node NAME"
+            f" {wanted}",
         )
     ready = [node for node in nodes if node.ready]
     if not ready:
@@ -142,25 +165,36 @@ def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWor
         return _not_ready(
             Reason.NODES_NOT_READY, f"the nodes with the labels {wanted} are not ready: {names}"
         )
-    if (odd := odd_node(ready, mig)) is not None:
+    if (odd := odd_node(ready, need.mig)) is not None:
         return _not_ready(Reason.NODES_CUT_OTHERWISE, odd)
     best = max(ready, key=lambda node: node.gpus)
-    if best.gpus < gpus:
+    if best.gpus < need.gpus:
         return _not_ready(
             Reason.GPUS_MISSING,
-            f"node {best.name} advertises {best.gpus} nvidia.com/gpu, {need} is needed; check its device plugin",
+            f"node {best.name} advertises {best.gpus} nvidia.com/gpu, {need.words} is needed; check its device plugin",
         )
-    count = sum(node.gpus >= gpus for node in ready)
-    return _ready(Reason.NODES_READY, f"{count} node(s) with the labels {wanted} have room for {need}")
+    count = sum(node.gpus >= need.gpus for node in ready)
+    return _ready(Reason.NODES_READY, f"{count} node(s) with the labels {wanted} have room for {need.words}")
 
 
-def _nodes_that_come(nodes: tuple[NodeView, ...], need: str, gpus: int, word: NodeWord | None) -> Condition:
+def nodes_of(
+    workspace: Workspace, nodes: Iterable[NodeView], group: NodeGroup | None
+) -> tuple[NodeView, ...]:
+    """Nodes with the Workspace's labels; where Kairay brings nodes, those of its group."""
+    if group is None:
+        return matching(nodes, workspace.resource.label_selector)
+    return tuple(node for node in nodes if node.labels.get(GROUP_LABEL) == group.name)
+
+
+def _nodes_that_come(nodes: tuple[NodeView, ...], need: Need, word: NodeWord | None) -> Condition:
     if word is not None:
         return _not_ready(word.refusal or Reason.NODES_COMING, word.message)
-    count = sum(node.ready and node.gpus >= gpus for node in nodes)
+    count = sum(node.ready and node.gpus >= need.gpus for node in nodes)
     if count:
-        return _ready(Reason.NODES_READY, f"{count} node(s) of the Workspace's pool have room for {need}")
-    return _ready(Reason.NODES_ON_DEMAND, f"no node now; the first worker brings one with {need}")
+        return _ready(
+            Reason.NODES_READY, f"{count} node(s) of the Workspace's pool have room for {need.words}"
+        )
+    return _ready(Reason.NODES_ON_DEMAND, f"no node now; the first worker brings one with {need.words}")
 
 
 def _keep_choice(plan: Plan, pinned: str) -> Plan:

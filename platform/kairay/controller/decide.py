@@ -5,21 +5,27 @@ Nothing is remembered but what Kubernetes keeps, so a pass may happen at any tim
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from kairay.controller.blueprint import Blueprint, draw_blueprint, pinned_size, resource_condition
-from kairay.controller.conditions import POD_TROUBLES, Condition, Reason, Type
+from kairay.controller.blueprint import Blueprint, moved, pinned_size
+from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.drawn_for import wish_of
+from kairay.controller.ground import Ground, World, draw, draw_without_config, kept, planned
 from kairay.controller.groups import NodeWish
 from kairay.controller.observed import Observed
-from kairay.controller.record import Outcome, TuningRecord
-from kairay.controller.serving import ServingDecision, decide_serving, serving_cluster, without_service
+from kairay.controller.record import TuningRecord
+from kairay.controller.serving import (
+    ServingDecision,
+    decide_serving,
+    follow_service,
+    keep_serving,
+    without_service,
+)
 from kairay.controller.settings import Settings
 from kairay.controller.template import template_conditions, template_objects, template_told
-from kairay.controller.told import State, draw_status, kept_status, plan_status
+from kairay.controller.told import State, draw_status, kept_status
 from kairay.controller.tuning import (
     RETRY,
     TuningDecision,
@@ -28,17 +34,16 @@ from kairay.controller.tuning import (
     served_reference,
     take_up,
 )
+from kairay.controller.verdict import tuning_ready, tuning_state, tuning_succeeded
 from kairay.errors import InputError, KairayError
-from kairay.kube.objects import RAY_SERVICE, Key, Manifest, key_of
+from kairay.kube.objects import RAY_JOB, RAY_SERVICE, Key, Manifest, key_of
 from kairay.names import api_keys_name
-from kairay.nodes.actions import NodeWord
-from kairay.nodes.interface import RefusalKind
 from kairay.objects.metadata import Owner
 from kairay.objects.networkpolicy import network_policy
-from kairay.skus import Sku
+from kairay.plan_config import read_config
 from kairay.workspace import Workspace, revision
 
-_REFUSALS = frozenset(RefusalKind)
+__all__ = ["Decision", "World", "decide", "owner_of", "refuse"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +63,6 @@ class Decision:
     """Nodes that its workers want, where Kairay brings them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What all Workspaces share."""
-
-    settings: Settings
-    skus: Mapping[str, Sku]
-    controller_namespace: str
-    words: Mapping[str, NodeWord] = field(default_factory=dict)
-    """By group of nodes: what its Workspaces wait for."""
-    heard: frozenset[str] | None = None
-    """Groups that the keeper of nodes has looked at since this process began; None: all."""
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-
 def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
     """InputError: what the Workspace asks for cannot be; its sentence belongs into status (`refuse`).
     TransientError: its model cannot be asked for now (`held`)."""
@@ -82,45 +73,17 @@ def decide(workspace: Workspace, seen: Observed, world: World) -> Decision:
         return _own_template(workspace, owner, seen, world)
     if seen.config_problem is not None:
         raise InputError(seen.config_problem)
-    if seen.model_problem is not None:
-        raise seen.model_problem
-    blueprint = _draw(workspace, seen, world)
-    # Where it has its nodes, others of its group may wait for theirs.
-    group = None if seen.has_its_nodes else blueprint.group
-    word = None if group is None else _word(group.name, seen, world)
-    resources = resource_condition(workspace, blueprint, word)
-    if blueprint.plan.problems:
-        return _unplanned(seen, world, resources)
-    if workspace.tuning is None:
-        serving = decide_serving(workspace, owner, blueprint, seen, world.settings, tuned=None)
-        wanted = _inference(workspace, owner, seen, world, blueprint, resources, serving)
-        return replace(wanted, wish=blueprint.wish)
-    record = take_up(
-        TuningRecord.parse(seen.status),
-        revision=revision(workspace, seen.config_text),
-        retry=workspace.metadata.annotations.get(RETRY, ""),
-    )
-    tuning = decide_tuning(workspace, owner, blueprint, record, seen, world.settings)
-    serving = _serve_tuned(workspace, owner, blueprint, seen, world, tuning)
-    return replace(_tuning(owner, seen, world, blueprint, resources, tuning, serving), wish=blueprint.wish)
-
-
-def _draw(workspace: Workspace, seen: Observed, world: World) -> Blueprint:
-    """The plan with the user's own config. A tuning that has begun, or ended, is followed even where a later release
-    finds that its config asks for too much: what it was told cannot be changed any more."""
-    assert seen.preset is not None, "a model is looked up before it is planned"
-
-    draw = partial(
-        draw_blueprint, workspace, seen.preset, nodes=seen.nodes, skus=world.skus, settings=world.settings,
-        today=world.now.date(), pinned=pinned_size(workspace, seen),
-    )  # fmt: skip
-    if seen.config_text is None or not has_begun(workspace, seen):
-        return draw(config_text=seen.config_text)
     try:
-        drawn = draw(config_text=seen.config_text)
-    except InputError:
-        return draw()
-    return draw() if drawn.plan.problems else drawn
+        blueprint = draw(workspace, seen, world, read_config(workspace, seen.config_text))
+        instead = moved(blueprint.plan, pinned_size(workspace, seen))
+        if instead is None or not _runs(workspace, owner, seen):
+            return _as_planned(workspace, owner, seen, world, blueprint)
+    except InputError as refusal:
+        if not _runs(workspace, owner, seen):
+            raise
+        spare = draw_without_config(workspace, seen, world, refusal)
+        return _as_it_runs(workspace, owner, seen, world, f"it would be refused: {refusal.message}", spare)
+    return _as_it_runs(workspace, owner, seen, world, instead, blueprint)
 
 
 def refuse(seen: Observed, error: KairayError, world: World) -> Decision:
@@ -129,13 +92,14 @@ def refuse(seen: Observed, error: KairayError, world: World) -> Decision:
         Condition(type=kind, status=False, reason=error.reason, message=error.message)
         for kind in (Type.RESOURCE_READY, Type.SUCCEEDED, Type.READY)
     ]
-    kept = [
+    others = [
         each
         for each in seen.status.get("conditions", ())
         if each["type"] not in {str(c.type) for c in conditions}
     ]
     drawn = draw_status(seen, world.now, conditions, state=State.NOT_READY, message=error.message)
-    return Decision(status={**kept_status(seen), **drawn, "conditions": [*drawn["conditions"], *kept]})
+    status = {**kept_status(seen), **drawn, "conditions": [*drawn["conditions"], *others]}
+    return Decision(status=status, wish=wish_of(seen, world.settings))
 
 
 def owner_of(seen: Observed) -> Owner:
@@ -149,18 +113,74 @@ def owner_of(seen: Observed) -> Owner:
     )
 
 
-def _word(group: str, seen: Observed, world: World) -> NodeWord | None:
-    """What the keeper says of the group; until it has looked, what status says still holds."""
-    if world.heard is None or group in world.heard:
-        return world.words.get(group)
-    for said in seen.status.get("conditions", ()):
-        if said["type"] != Type.RESOURCE_READY:
-            continue
-        if said["reason"] in _REFUSALS:
-            return NodeWord(message=said["message"], refusal=RefusalKind(said["reason"]))
-        if said["reason"] == Reason.NODES_COMING:
-            return NodeWord(message=said["message"])
-    return None
+def _runs(workspace: Workspace, owner: Owner, seen: Observed) -> bool:
+    """What its user asks for serves, or its tuning has begun: then it is followed, whatever a later release, today's
+    prices or the hub say of it. Nothing of it is drawn anew, which could roll it."""
+    if workspace.tuning is not None:
+        return has_begun(workspace, seen)
+    return follow_service(workspace, owner, seen, tuned=None) is not None
+
+
+def _as_planned(
+    workspace: Workspace, owner: Owner, seen: Observed, world: World, blueprint: Blueprint
+) -> Decision:
+    """InputError: it cannot be drawn."""
+    ground = planned(workspace, seen, world, blueprint)
+
+    def serve(tuned: str | None) -> ServingDecision:
+        return decide_serving(workspace, owner, blueprint, seen, world.settings, tuned=tuned)
+
+    if workspace.tuning is None:
+        status_revision = revision(workspace, seen.config_text)
+        return _inference(owner, seen, world, ground, serve(None), status_revision)
+    tuning = _tune(workspace, owner, seen, world.settings, blueprint)
+    serving = _serve_tuned(workspace, owner, seen, world.settings, tuning, serve)
+    return _tuning(owner, seen, world, ground, tuning, serving)
+
+
+def _as_it_runs(
+    workspace: Workspace, owner: Owner, seen: Observed, world: World, instead: str, spare: Blueprint | None
+) -> Decision:  # fmt: skip
+    """`instead` says what would become of it today; `spare` is for what has still to be drawn: the service of an
+    adapter, a job whose head was lost."""
+    if workspace.tuning is None:
+        service = follow_service(workspace, owner, seen, tuned=None)
+        assert service is not None, "a service that does not run is planned"
+        known = seen.status.get("revision") or revision(workspace, seen.config_text)
+        ground = kept(workspace, seen, world, instead)
+        return _inference(owner, seen, world, ground, service, str(known))
+
+    def serve(tuned: str | None) -> ServingDecision:
+        if (found := follow_service(workspace, owner, seen, tuned=tuned)) is not None:
+            return found
+        if spare is not None:
+            return decide_serving(workspace, owner, spare, seen, world.settings, tuned=tuned)
+        why = _not_served(Reason.CANNOT_BE_PLANNED, "a service of the tuned model cannot be planned")
+        return keep_serving(workspace, owner, seen, why)
+
+    tuning = _tune(workspace, owner, seen, world.settings, spare)
+    serving = _serve_tuned(workspace, owner, seen, world.settings, tuning, serve)
+    drawn = {key_of(each).kind for each in (*tuning.objects, *serving.objects)}
+    is_over = (
+        tuning.record.outcome is not None
+        and not serving.told
+        and serving.ready.reason != Reason.CANNOT_BE_PLANNED
+    )
+    ground = kept(workspace, seen, world, "" if is_over else instead)
+    if spare is not None and (drawn & {RAY_JOB, RAY_SERVICE} or "plan" not in seen.status):
+        ground = replace(planned(workspace, seen, world, spare), note=ground.note)
+    return _tuning(owner, seen, world, ground, tuning, serving)
+
+
+def _tune(
+    workspace: Workspace, owner: Owner, seen: Observed, settings: Settings, blueprint: Blueprint | None
+) -> TuningDecision:
+    record = take_up(
+        TuningRecord.parse(seen.status),
+        revision=revision(workspace, seen.config_text),
+        retry=workspace.metadata.annotations.get(RETRY, ""),
+    )
+    return decide_tuning(workspace, owner, blueprint, record, seen, settings)
 
 
 def _own_template(workspace: Workspace, owner: Owner, seen: Observed, world: World) -> Decision:
@@ -176,32 +196,31 @@ def _own_template(workspace: Workspace, owner: Owner, seen: Observed, world: Wor
 def _serve_tuned(
     workspace: Workspace,
     owner: Owner,
-    blueprint: Blueprint,
     seen: Observed,
-    world: World,
+    settings: Settings,
     tuning: TuningDecision,
+    serve: Callable[[str], ServingDecision],
 ) -> ServingDecision:
     assert workspace.tuning is not None
     # A field that is not written has the operator's default.
     wanted = workspace.tuning.serve and (
-        world.settings.serve_by_default or "serve" in workspace.tuning.model_fields_set
+        settings.serve_by_default or "serve" in workspace.tuning.model_fields_set
     )
     tuned = served_reference(workspace, tuning.record)
     if not wanted:
         why = _not_served(Reason.NOT_SERVED, "tuning.serve is false: the adapter is pushed and not served")
         return without_service(workspace, owner, why)
-    if tuned is None or blueprint.plan.serving is None:
+    if tuned is None:
         why = _not_served(Reason.TUNING, "the model is served when tuning has succeeded")
         # After a lost status the adapter is looked up again; what serves it meanwhile goes on.
-        return without_service(workspace, owner, why, cluster=serving_cluster(owner, seen))
-    return decide_serving(workspace, owner, blueprint, seen, world.settings, tuned=tuned)
+        return keep_serving(workspace, owner, seen, why)
+    return serve(tuned)
 
 
 def _inference(
-    workspace: Workspace, owner: Owner, seen: Observed, world: World, blueprint: Blueprint,
-    resources: Condition, serving: ServingDecision,
+    owner: Owner, seen: Observed, world: World, ground: Ground, serving: ServingDecision, status_revision: str
 ) -> Decision:  # fmt: skip
-    ready = serving.ready
+    ready, resources = serving.ready, ground.resources
     conditions = [
         resources, ready,
         replace(ready, type=Type.SUCCEEDED), replace(ready, type=Type.READY),
@@ -209,34 +228,30 @@ def _inference(
     failed = ready.reason == Reason.SERVING_FAILED
     state = State.READY if ready.status else State.FAILED if failed else State.PENDING
     message = ready.message if ready.status or resources.status else f"{resources.message}; {ready.message}"
-    status = draw_status(seen, world.now, conditions, state=state, message=message)
-    status |= {
-        "inference": dict(serving.told),
-        **plan_status(blueprint),
-        "revision": revision(workspace, seen.config_text),
-    }
+    status = draw_status(seen, world.now, conditions, state=state, message=ground.after(message))
+    status |= {"inference": dict(serving.told), **ground.told, "revision": status_revision}
     return Decision(
         objects=(*_around(owner, world, serving), *serving.objects),
         status=status,
         keys=api_keys_name(owner.name) if serving.exposed else None,
+        wish=ground.wish,
     )
 
 
 def _tuning(
-    owner: Owner, seen: Observed, world: World, blueprint: Blueprint,
-    resources: Condition, tuning: TuningDecision, serving: ServingDecision,
+    owner: Owner, seen: Observed, world: World, ground: Ground,
+    tuning: TuningDecision, serving: ServingDecision,
 ) -> Decision:  # fmt: skip
-    record = tuning.record
-    succeeded = _succeeded(tuning)
-    ready = _ready(tuning, serving, succeeded)
-    conditions = [resources, tuning.started, succeeded, serving.ready, ready]
+    record, resources, ready = tuning.record, ground.resources, tuning_ready(tuning, serving)
+    conditions = [resources, tuning.started, tuning_succeeded(tuning), serving.ready, ready]
     blocked = not resources.status and record.outcome is None
     message = f"{resources.message}; {ready.message}" if blocked else ready.message
-    status = draw_status(seen, world.now, conditions, state=_state(tuning, serving), message=message)
+    state = tuning_state(tuning, serving)
+    status = draw_status(seen, world.now, conditions, state=state, message=ground.after(message))
     status |= {
         "tuning": record.to_status(tuning.progress),
         "revision": record.revision,
-        **plan_status(blueprint),
+        **ground.told,
     }
     if serving.told:
         status["inference"] = dict(serving.told)
@@ -248,41 +263,8 @@ def _tuning(
         keys=api_keys_name(owner.name) if serving.exposed and serving.told else None,
         waits_for_result=tuning.waits_for_result,
         running=record.job if tuning.started.reason == Reason.JOB_RUNNING else None,
+        wish=ground.wish,
     )
-
-
-def _succeeded(tuning: TuningDecision) -> Condition:
-    record = tuning.record
-    if record.outcome is Outcome.SUCCEEDED:
-        assert record.adapter is not None
-        digest = f" ({record.adapter.digest})" if record.adapter.digest else ""
-        message = f"revision {record.revision} was tuned: {record.adapter.image}{digest}"
-        return Condition(type=Type.SUCCEEDED, status=True, reason=Reason.ADAPTER_PUSHED, message=message)
-    if record.outcome is Outcome.FAILED:
-        message = f"revision {record.revision} failed: {record.message}; edit the Workspace, or annotate it {RETRY}=1"
-        return Condition(
-            type=Type.SUCCEEDED, status=False, reason=record.reason or Reason.TUNING_FAILED, message=message
-        )
-    return replace(tuning.started, type=Type.SUCCEEDED, status=False, reason=tuning.held_by)
-
-
-def _ready(tuning: TuningDecision, serving: ServingDecision, succeeded: Condition) -> Condition:
-    if tuning.record.outcome is not Outcome.SUCCEEDED or serving.ready.reason == Reason.NOT_SERVED:
-        return replace(succeeded, type=Type.READY)
-    return replace(serving.ready, type=Type.READY)
-
-
-def _state(tuning: TuningDecision, serving: ServingDecision) -> str:
-    match tuning.record.outcome:
-        case Outcome.FAILED:
-            return State.FAILED
-        case Outcome.SUCCEEDED if serving.ready.reason == Reason.NOT_SERVED:
-            return State.SUCCEEDED
-        case Outcome.SUCCEEDED:
-            starts = serving.ready.reason == Reason.STARTING or serving.ready.reason in POD_TROUBLES
-            return State.READY if serving.ready.status else State.PENDING if starts else State.NOT_READY
-        case _:
-            return State.RUNNING if tuning.started.status else State.PENDING
 
 
 def _stale_service(seen: Observed, serving: ServingDecision) -> tuple[Key, ...]:
@@ -290,12 +272,6 @@ def _stale_service(seen: Observed, serving: ServingDecision) -> tuple[Key, ...]:
     wanted = {key_of(each) for each in serving.objects}
     found = [live for live in seen.all(RAY_SERVICE) if seen.owns(live) and key_of(live) not in wanted]
     return tuple(key_of(live) for live in found if "deletionTimestamp" not in live["metadata"])
-
-
-def _unplanned(seen: Observed, world: World, resources: Condition) -> Decision:
-    conditions = [resources, *(replace(resources, type=kind) for kind in (Type.SUCCEEDED, Type.READY))]
-    status = draw_status(seen, world.now, conditions, state=State.NOT_READY, message=resources.message)
-    return Decision(status={**kept_status(seen), **status})
 
 
 def _around(owner: Owner, world: World, serving: ServingDecision) -> tuple[Manifest, ...]:

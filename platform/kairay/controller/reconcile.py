@@ -102,7 +102,9 @@ class Reconciler:
             waits = await self._apply(seen, decision)
         except TransientError as error:
             if error is seen.model_problem:
-                await self._report(seen, hold(seen, error, world))
+                held = hold(seen, error, world)
+                self._want(seen, held)
+                await self._report(seen, held)
             raise
         except NotMadeError as error:
             # Nothing tells when the rule or the quota has changed: tried again, later and later.
@@ -111,9 +113,7 @@ class Reconciler:
         except InputError as error:
             # What is in our place carries no label of ours, so no watch tells when it has gone.
             decision, waits = refuse(seen, error, world), error.reason == _NAME_TAKEN
-        if decision.wish is not None:
-            # What a Workspace with a mistake wanted before, it goes on to want: what runs of it goes on.
-            tools.board.want((namespace, name), decision.wish)
+        self._want(seen, decision)
         await self._report(seen, decision)
         return _pause(seen, decision, waits)
 
@@ -125,6 +125,12 @@ class Reconciler:
             return replace(seen, preset=await self._tools.models.preset(spec.preset.name, now))
         except (InputError, TransientError) as error:
             return replace(seen, model_problem=error)
+
+    def _want(self, seen: Observed, decision: Decision) -> None:
+        """What a Workspace with a mistake wanted before, it goes on to want: what runs of it goes on."""
+        if decision.wish is not None:
+            metadata = seen.workspace["metadata"]
+            self._tools.board.want((metadata["namespace"], metadata["name"]), decision.wish)
 
     def _newest(self, namespace: str, name: str) -> Manifest | None:
         """The Workspace from the cache, or as our last write left it where the cache is behind."""
@@ -162,7 +168,8 @@ class Reconciler:
             # A job in the middle of its work is never edited, whatever a release of ours would draw today.
             if key.kind == RAY_JOB or annotations.get(APPLIED) == digest:
                 return False
-        metadata = {**manifest["metadata"], "annotations": {APPLIED: digest}}
+        told = {**manifest["metadata"].get("annotations", {}), APPLIED: digest}
+        metadata = {**manifest["metadata"], "annotations": told}
         try:
             await self._tools.cluster.apply({**manifest, "metadata": metadata})
         except DeniedError as error:

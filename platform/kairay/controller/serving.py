@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import yaml
+
 from kairay.config_maps import INFERENCE_KEY, engine_settings
 from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.drawn_for import ENABLE_LB, DrawnFor, asked_for, marked, read_drawn_for
 from kairay.controller.observed import Observed
 from kairay.controller.refusals import refused, with_refusal
 from kairay.controller.settings import Settings
@@ -19,7 +22,6 @@ from kairay.kube.objects import POD, RAY_SERVICE, SERVICE, Manifest, labels_of
 from kairay.names import api_keys_name, ray_service_name
 from kairay.objects.metadata import REVISION_LABEL, Owner
 from kairay.objects.service import HTTP_PORT, service
-from kairay.plan import ServingShape
 from kairay.ray.cluster_places import model_override, serving_pods
 from kairay.ray.pods import ROOT, SERVE_PORT, Mount
 from kairay.ray.raycluster import ROLE_LABEL, RayPods, cluster_spec
@@ -29,8 +31,6 @@ from kairay.ray.target import CLUSTER, ServicePlace
 from kairay.workspace import Workspace
 
 KEYS = f"{ROOT}/keys"
-ENABLE_LB = "kaito.sh/enablelb"
-"""KAITO's annotation: exactly `True` asks for a LoadBalancer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,17 @@ class ServingDecision:
     """`status.inference`."""
     exposed: bool = False
     """Reachable from outside the cluster, so API keys are asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Served:
+    """What a service was told."""
+
+    models: tuple[str, ...]
+    """The preset, then adapters, by name."""
+    fewest: int
+    """Replicas; 0: it may sleep."""
+    most: int
 
 
 def decide_serving(
@@ -59,27 +70,55 @@ def decide_serving(
     manifest = draw_service(
         workspace, owner, blueprint, settings, tuned=tuned, config_text=seen.config_text, exposed=exposed
     )
-    live = _live(owner, seen)
-    cluster = active_cluster(live)
-    front = service(owner, cluster=cluster, load_balancer=exposed)
     serving = blueprint.plan.serving
     assert serving is not None
-    models = [blueprint.plan.preset, *(each for each in _adapter_names(workspace, tuned))]
-    ready = _ready(workspace, live, cluster, seen, serving)
-    told = {
-        "url": f"http://{owner.name}.{owner.namespace}.svc:{HTTP_PORT}",
-        "models": models,
-        "replicas": serving.max_replicas,
-        "readyReplicas": len(_ready_workers(seen, cluster)),
-    }
-    return ServingDecision(objects=(manifest, front), ready=ready, told=told, exposed=exposed)
+    served = _Served(
+        models=(blueprint.plan.preset, *_adapter_names(workspace, tuned)),
+        fewest=serving.min_replicas,
+        most=serving.max_replicas,
+    )
+    drawn_for = DrawnFor(
+        asked=asked_for(seen, tuned=tuned),
+        size=blueprint.sku.name,
+        need=blueprint.need,
+        wish=blueprint.wish,
+    )
+    told = _told(workspace, owner, seen, served)
+    return replace(told, objects=(marked(manifest, drawn_for), *told.objects))
 
 
-def without_service(
-    workspace: Workspace, owner: Owner, ready: Condition, *, cluster: str | None = None
-) -> ServingDecision:
+def follow_service(
+    workspace: Workspace, owner: Owner, seen: Observed, *, tuned: str | None
+) -> ServingDecision | None:
+    """The service that is there, which stays as it is; only the Service in front goes on following its cluster.
+
+    None: there is none, or it was drawn for what its user has changed since.
+    """
+    live = _live(owner, seen)
+    drawn_for = read_drawn_for(live)
+    if live is None or drawn_for is None or drawn_for.asked != asked_for(seen, tuned=tuned):
+        return None
+    return _told(workspace, owner, seen, _served(live))
+
+
+def without_service(workspace: Workspace, owner: Owner, ready: Condition) -> ServingDecision:
     """Nothing to serve yet, or ever; the Service is there from the first minute all the same."""
     exposed = is_exposed(workspace)
+    return ServingDecision(
+        objects=(service(owner, cluster=None, load_balancer=exposed),), ready=ready, exposed=exposed
+    )
+
+
+def keep_serving(workspace: Workspace, owner: Owner, seen: Observed, ready: Condition) -> ServingDecision:
+    """What answers goes on, whatever it should be; nothing where nothing does.
+
+    As open as it is now: its keys are switched by what is not drawn here.
+    """
+    cluster = active_cluster(_live(owner, seen))
+    if cluster is None:
+        return without_service(workspace, owner, ready)
+    front = seen.find(SERVICE, owner.name)
+    exposed = front is not None and seen.owns(front) and front["spec"].get("type") == "LoadBalancer"
     return ServingDecision(
         objects=(service(owner, cluster=cluster, load_balancer=exposed),), ready=ready, exposed=exposed
     )
@@ -134,18 +173,42 @@ def active_cluster(ray_service: Manifest | None) -> str | None:
     return (status.get("activeServiceStatus") or {}).get("rayClusterName") or None
 
 
-def serving_cluster(owner: Owner, seen: Observed) -> str | None:
-    """The RayCluster that answers for the Workspace now, whatever it should."""
-    return active_cluster(_live(owner, seen))
-
-
 def is_exposed(workspace: Workspace) -> bool:
     """Asked to be reachable from outside the cluster."""
     return workspace.metadata.annotations.get(ENABLE_LB) == "True"
 
 
+def _told(workspace: Workspace, owner: Owner, seen: Observed, served: _Served) -> ServingDecision:
+    """How the service stands, and the Service in front of it."""
+    live, exposed = _live(owner, seen), is_exposed(workspace)
+    cluster = active_cluster(live)
+    told = {
+        "url": f"http://{owner.name}.{owner.namespace}.svc:{HTTP_PORT}",
+        "models": list(served.models),
+        "replicas": served.most,
+        "readyReplicas": len(_ready_workers(seen, cluster)),
+    }
+    return ServingDecision(
+        objects=(service(owner, cluster=cluster, load_balancer=exposed),),
+        ready=_ready(workspace, live, cluster, seen, served),
+        told=told,
+        exposed=exposed,
+    )
+
+
+def _served(live: Manifest) -> _Served:
+    """Of a RayService that we have drawn."""
+    application = yaml.safe_load(live["spec"]["serveConfigV2"])["applications"][0]
+    arguments, scaling = application["args"], application["deployments"][0]["autoscaling_config"]
+    return _Served(
+        models=(arguments["modelName"], *(each["name"] for each in arguments["adapters"])),
+        fewest=scaling["min_replicas"],
+        most=scaling["max_replicas"],
+    )
+
+
 def _ready(
-    workspace: Workspace, live: Manifest | None, cluster: str | None, seen: Observed, shape: ServingShape
+    workspace: Workspace, live: Manifest | None, cluster: str | None, seen: Observed, served: _Served
 ) -> Condition:
     name = ray_service_name(workspace.metadata.name)
     if live is None:
@@ -155,19 +218,17 @@ def _ready(
     if app.get("status") == "DEPLOY_FAILED":
         return _condition(False, Reason.SERVING_FAILED, f"Ray Serve: {_first_fault(app)}")
     if app.get("status") == "RUNNING" and _answers(status) and _leads_to(seen, cluster):
-        return _answering(name, live, cluster, seen, shape)
+        return _answering(name, live, cluster, seen, served)
     trouble = _trouble(live, seen)
     said = (trouble and trouble.message) or _first_fault(app) or "its cluster is starting"
     return _condition(False, waiting_reason(trouble, Reason.STARTING), f"RayService {name}: {said}")
 
 
-def _answering(
-    name: str, live: Manifest, cluster: str | None, seen: Observed, shape: ServingShape
-) -> Condition:
+def _answering(name: str, live: Manifest, cluster: str | None, seen: Observed, served: _Served) -> Condition:
     """Also while a replica that is wanted besides cannot come."""
     unmade = unmade_of_service(live, seen.ray_clusters, seen.all(POD))
     held = "" if unmade is None else refused(unmade).message
-    if not _ready_workers(seen, cluster) and shape.min_replicas == 0:
+    if not _ready_workers(seen, cluster) and served.fewest == 0:
         told = held and f"no replica now, and none can come: {held}"
         told = told or "no replica now; the next request starts one and waits"
         return _condition(True, Reason.SCALED_TO_ZERO, told)

@@ -13,6 +13,7 @@ from typing import Any
 from kairay.config_maps import TRAINING_KEY, training_sections
 from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.drawn_for import DrawnFor, asked_for, marked
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
 from kairay.controller.refusals import with_refusal
@@ -66,7 +67,7 @@ def take_up(record: TuningRecord, *, revision: str, retry: str) -> TuningRecord:
     """The record of this revision: the old one, or a new one that still knows the last adapter."""
     if record.revision != revision:
         return TuningRecord(revision=revision, adapter=record.adapter, retried=retry)
-    if record.outcome is Outcome.FAILED and retry and retry != record.retried:
+    if _is_retried(record, retry):
         return TuningRecord(
             revision=revision, attempt=record.attempt + 1, adapter=record.adapter, retried=retry
         )
@@ -74,10 +75,13 @@ def take_up(record: TuningRecord, *, revision: str, retry: str) -> TuningRecord:
 
 
 def has_begun(workspace: Workspace, seen: Observed) -> bool:
-    """The tuning as it is written has a job, or has had one that ended; never of what only serves."""
+    """The tuning as it is written has a job, or has had one that ended; never of what only serves, nor of one that
+    failed and that its user wants once more."""
     if workspace.tuning is None:
         return False
     mine, record = revision(workspace, seen.config_text), TuningRecord.parse(seen.status)
+    if record.revision == mine and _is_retried(record, workspace.metadata.annotations.get(RETRY, "")):
+        return False
     if record.revision == mine and record.outcome is not None:
         return True
     jobs = (job for job in seen.all(RAY_JOB) if seen.owns(job))
@@ -87,12 +91,12 @@ def has_begun(workspace: Workspace, seen: Observed) -> bool:
 def decide_tuning(
     workspace: Workspace,
     owner: Owner,
-    blueprint: Blueprint,
+    blueprint: Blueprint | None,
     record: TuningRecord,
     seen: Observed,
     settings: Settings,
 ) -> TuningDecision:
-    """One look at one revision; `record` is as `take_up` gave it."""
+    """One look at one revision; `record` is as `take_up` gave it. Without a blueprint no job can be made."""
     name = current_job(record, owner.name)
     jobs = [job for job in seen.all(RAY_JOB) if seen.owns(job)]
     removals = tuple(key_of(job) for job in jobs if job["metadata"]["name"] != name and not _is_going(job))
@@ -100,12 +104,25 @@ def decide_tuning(
     if record.outcome is not None:
         removals += _unused(seen, owner, record)
         return TuningDecision(record=record, removals=removals, started=_ended(record))
+    if job is None and blueprint is None:
+        waits = _condition(False, Reason.CANNOT_BE_PLANNED, f"RayJob {name} cannot be made")
+        return TuningDecision(
+            record=record, removals=removals, started=waits, held_by=Reason.CANNOT_BE_PLANNED
+        )
     if job is None:
-        objects = draw_job(workspace, owner, blueprint, record, seen.config_text, settings)
+        assert blueprint is not None
+        *others, drawn = draw_job(workspace, owner, blueprint, record, seen.config_text, settings)
+        drawn_for = DrawnFor(
+            asked=asked_for(seen, tuned=None),
+            size=blueprint.sku.name,
+            need=blueprint.need,
+            wish=blueprint.wish,
+        )
         waits = _condition(False, Reason.JOB_WAITING, f"RayJob {name} is being made")
         return TuningDecision(
-            record=replace(record, job=name), objects=objects, removals=removals, started=waits
-        )
+            record=replace(record, job=name), objects=(*others, marked(drawn, drawn_for)), removals=removals,
+            started=waits,
+        )  # fmt: skip
     return replace(_follow(workspace, job, replace(record, job=name), seen, settings), removals=removals)
 
 
@@ -162,6 +179,10 @@ def served_reference(workspace: Workspace, record: TuningRecord) -> str | None:
         return f"{output.registry}/{output.repository}@{record.adapter.digest}"
     tag = output.tag or "latest"
     return str(output.with_tag(adapter_tag(tag, record.adapter.revision)))
+
+
+def _is_retried(record: TuningRecord, retry: str) -> bool:
+    return record.outcome is Outcome.FAILED and bool(retry) and retry != record.retried
 
 
 def _follow(

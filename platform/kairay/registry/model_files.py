@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from kairay.errors import InputError, TransientError
 from kairay.model_config import Published
-from kairay.registry.model_folder import parse_json, read_header, read_json, weight_files
+from kairay.registry.model_folder import (
+    INDEX,
+    loaded_sizes,
+    model_config,
+    parse_json,
+    read_header,
+    read_json,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     from kairay.registry.store import RemoteOptions
@@ -26,7 +34,7 @@ HUB = "https://huggingface.co"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
-_CONFIG, _INDEX, _CARD = "config.json", "model.safetensors.index.json", "README.md"
+_CONFIG, _CARD = "config.json", "README.md"
 _LICENCE = re.compile(r"^license:\s*[\"']?([\w.-]+)[\"']?\s*$", re.M)
 _TIMEOUT = (10.0, 30.0)
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -56,7 +64,7 @@ class ModelFiles:
 
 def read_folder(folder: Path, model_id: str, *, revision: str | None = None) -> ModelFiles:
     """From a model folder, or from one that has only config.json and the index; InputError says what is missing."""
-    config = _mapping(read_json(folder / _CONFIG, "a model folder has a config.json"), folder / _CONFIG)
+    config = model_config(read_json(folder / _CONFIG, "a model folder has a config.json"), folder / _CONFIG)
     size, formats = _weights(folder)
     card = folder / _CARD
     published = Published(
@@ -82,12 +90,10 @@ def read_artifact(reference: str, options: RemoteOptions | None = None) -> Model
         files = {layer.title: layer for layer in manifest.layers if layer.title}
         if _CONFIG not in files:
             raise InputError(f"{place} holds no {_CONFIG}, so it is no model; push a model folder")
+        weights = loaded_sizes({title: layer.size for title, layer in files.items()}, str(place))
         content = store.read(files[_CONFIG], most=_LARGEST_CONFIG)
-    size = sum(layer.size for title, layer in files.items() if title.endswith(".safetensors"))
-    if not size:
-        raise InputError(f"{place} holds no *.safetensors, so it is no model; push a model folder")
-    config = _mapping(parse_json(content, f"{place}: {_CONFIG}"), place)
-    return ModelFiles(config=config, published=Published(id=reference, weight_bytes=size))
+    config = model_config(parse_json(content, f"{place}: {_CONFIG}"), f"{place}: {_CONFIG}")
+    return ModelFiles(config=config, published=Published(id=reference, weight_bytes=sum(weights.values())))
 
 
 def cached_snapshot(model_id: str, environment: Mapping[str, str] = os.environ) -> Path | None:
@@ -108,7 +114,8 @@ def read_hub(
 ) -> ModelFiles:
     """From the hub's cache, else from the hub.
 
-    InputError: no such model, a licence to accept, or no safetensors. TransientError: the hub cannot be reached.
+    InputError: no such model, a licence to accept, or no weights that would be loaded. TransientError: the hub cannot
+    be reached.
     """
     snapshot = cached_snapshot(model_id, environment)
     if snapshot is not None:
@@ -125,23 +132,21 @@ def read_hub(
     )
     path = f"/{model_id}/resolve/{published.revision or 'main'}/{_CONFIG}"
     config = hub.get(path, most=_LARGEST_CONFIG)
-    return ModelFiles(config=_mapping(config, f"{model_id}: {_CONFIG}"), published=published)
+    return ModelFiles(config=model_config(config, f"{model_id}: {_CONFIG}"), published=published)
 
 
 def _listed(model_id: str, listing: Mapping[str, Any]) -> Published:
-    """What the hub's listing of a repository says; weights are those that transformers would load."""
+    """What the hub's listing of a repository says; InputError for one whose weights would not be loaded."""
     try:
         sizes = {
             str(file.get("rfilename")): int(file.get("size") or 0) for file in listing.get("siblings") or ()
         }
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{model_id}: the hub's listing of its files makes no sense ({error})") from error
-    weights = {name: size for name, size in sizes.items() if re.fullmatch(r"model[^/]*\.safetensors", name)}
-    weights = weights or {
-        name: size for name, size in sizes.items() if re.fullmatch(r"[^/]*\.safetensors", name)
-    }
-    if not sum(weights.values()):
-        raise InputError(f"{model_id} has no *.safetensors on the hub; take a model that has")
+    where = f"{model_id} on the hub"
+    weights = loaded_sizes(sizes, where)
+    if _CONFIG not in sizes:
+        raise InputError(f"{where}: no {_CONFIG} in it; take a model that transformers knows")
     card = listing.get("cardData")
     licence = card.get("license_name") or card.get("license") if isinstance(card, Mapping) else None
     named, commit = str(listing.get("id") or ""), str(listing.get("sha") or "")
@@ -196,7 +201,7 @@ class _Hub:
 
 def _weights(folder: Path) -> tuple[int, dict[str, int]]:
     """Bytes of all tensors, and by number format; of an index alone only the former."""
-    index = folder / _INDEX
+    index = folder / INDEX
     if index.is_file() and not any(folder.glob("*.safetensors")):
         metadata = _mapping(read_json(index, ""), index).get("metadata")
         size = metadata.get("total_size") if isinstance(metadata, Mapping) else None

@@ -6,44 +6,101 @@ Looks at headers and sizes only: a torn copy is named in milliseconds, not by a 
 from __future__ import annotations
 
 import json
+import re
 import struct
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kairay.errors import InputError
 
+WEIGHTS: Final = "model.safetensors"
+"""All weights in one file."""
+INDEX: Final = "model.safetensors.index.json"
+"""Names the files of weights that lie in several."""
+
 _HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
+_SHARD: Final = re.compile(r"model[^/]*\.safetensors")
+_OTHER: Final = re.compile(r"(?!consolidated)[^/]*\.safetensors")
+_MAKERS: Final = (
+    f"its weights are in their maker's own format only ({{file}}), which is not loaded here: {WEIGHTS}, or {INDEX} with"
+    " its files, is missing; take a copy of the model in Hugging Face's format, or convert it and push that folder"
+)
+_PICKLED: Final = (
+    "its weights are {file}, a format that can run code and is not loaded here; take a copy of the model that has"
+    " *.safetensors, or save the model as safetensors (transformers: save_pretrained) and push that folder"
+)
+_NOT_LOADED: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+    (
+        re.compile(r"adapter_model[^/]*\.(safetensors|bin)"),
+        "it is an adapter and no model; name the model that it was made of as preset, and it under inference.adapters",
+    ),
+    (re.compile(r"consolidated[^/]*\.(safetensors|pth)"), _MAKERS),
+    (
+        _SHARD,
+        f"{INDEX} is missing, which names the files of its weights ({{file}} …); fetch the whole model again",
+    ),
+    (
+        _OTHER,
+        f"its weights are called {{file}}; what is loaded is {WEIGHTS}, or the files that {INDEX} names",
+    ),
+    (re.compile(r"[^/]*\.(bin|pt|pth|ckpt|h5|msgpack)"), _PICKLED),
+    (
+        re.compile(r"[^/]*\.gguf"),
+        "its weights are {file}, a format that is not loaded here; take the model that it was made of",
+    ),
+)
+"""Names at the top of a model that has no weights to load -> what they are, and what to do."""
 
 
 def check_model_folder(folder: Path) -> Path:
     """`folder`, when transformers could load it; otherwise an InputError says what is missing."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such model folder; give a folder with config.json and *.safetensors")
-    config = read_json(folder / "config.json", "a model folder has a config.json")
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise InputError(
-            f"{folder / 'config.json'}: no model_type in it; take the config.json that came with the model"
-        )
+    file = folder / "config.json"
+    model_config(read_json(file, "a model folder has a config.json"), file)
     for name in weight_files(folder):
         read_header(folder / name)
     return folder
 
 
+def model_config(read: object, where: object) -> Mapping[str, Any]:
+    """The content of a config.json that transformers could read; InputError names `where` when it could not."""
+    if not isinstance(read, dict):
+        raise InputError(f"{where}: not a JSON object; fetch the model again")
+    if "model_type" not in read:
+        raise InputError(f"{where}: no model_type in it; take the config.json that came with the model")
+    return read
+
+
 def weight_files(folder: Path) -> list[str]:
     """The safetensors files that transformers would load, whether they are there or not; InputError for none."""
-    if (folder / "model.safetensors").exists():
-        return ["model.safetensors"]
-    index = folder / "model.safetensors.index.json"
+    if (folder / WEIGHTS).exists():
+        return [WEIGHTS]
+    index = folder / INDEX
     if index.exists():
         shards = read_json(index, "")
         if isinstance(shards, dict) and isinstance(shards.get("weight_map"), dict):
             return sorted(set(shards["weight_map"].values()))
         raise InputError(f"{index}: no weight_map in it; fetch the model again")
-    if any(folder.glob("*.bin")):
-        raise InputError(
-            f"{folder}: its weights are *.bin files; save the model as safetensors (they cannot run code)"
-        )
-    raise InputError(f"{folder}: no model.safetensors in it; fetch the model again")
+    raise InputError(f"{folder}: {_why_no_weights(path.name for path in folder.iterdir())}")
+
+
+def loaded_sizes(sizes: Mapping[str, int], where: str) -> dict[str, int]:
+    """Of the files of a model that is elsewhere, by name and bytes, those that transformers would load.
+
+    InputError says what `where` lacks, or has instead. Which files an index names is not looked at.
+    """
+    if WEIGHTS in sizes:
+        found = {WEIGHTS: sizes[WEIGHTS]}
+    elif INDEX in sizes:
+        ways = (_SHARD, _OTHER)
+        found = next((each for way in ways if (each := _matching(sizes, way))), {})
+    else:
+        raise InputError(f"{where}: {_why_no_weights(sizes)}")
+    if not sum(found.values()):
+        raise InputError(f"{where}: its weights are empty or not there; take another copy of the model")
+    return found
 
 
 def read_header(path: Path) -> dict[str, dict[str, Any]]:
@@ -81,3 +138,16 @@ def parse_json(content: bytes, where: str) -> object:
         return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}); fetch the model again") from error
+
+
+def _matching(sizes: Mapping[str, int], way: re.Pattern[str]) -> dict[str, int]:
+    return {name: size for name, size in sizes.items() if way.fullmatch(name)}
+
+
+def _why_no_weights(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    for way, said in _NOT_LOADED:
+        for name in ordered:
+            if way.fullmatch(name):
+                return said.format(file=name)
+    return f"no {WEIGHTS} in it and no {INDEX}, so it is no model; fetch, take or push a whole model folder"

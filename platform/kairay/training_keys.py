@@ -1,4 +1,4 @@
-"""The tables behind `kaito.read_sections`: one line for each key of KAITO's training sections.
+"""The tables behind `training_config.read_sections`: one line for each key of KAITO's training sections.
 
 A key sets a setting of ours (`_sets`), goes to peft, bitsandbytes or the trainer under its own name
 (`_passes`), or is accepted because Kairay decides the matter (`_decided`, with the reason). Sources of the
@@ -14,7 +14,7 @@ from kairay.values import Reader, anything, flag, indexes, mapping, names, numbe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """What happens to one key: `setting` names a field of Settings (or `columns.x`), `passed` hands it on,
+    """What happens to one key: `setting` names a field of the job's settings (or `columns.x`), `passed` hands it on,
     else `note` says who decides."""
 
     read: Reader
@@ -57,6 +57,19 @@ _DATA = "rows are checked, tokenised and packed by Kairay before training"
 _NO_EVALUATION = "there is no evaluation during training"
 _DEVICE = "the plan decides device and number type"
 
+SCHEDULERS = (
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+    "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay",
+)  # fmt: skip
+"""transformers' learning rate schedules that need no evaluation during training."""
+OPTIMIZERS = (
+    "adamw_torch", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit",
+    "adafactor", "adagrad", "ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit", "lion_32bit",
+    "lion_8bit", "paged_lion_32bit", "paged_lion_8bit", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit",
+    "rmsprop_bnb_32bit", "sgd",
+)  # fmt: skip
+"""transformers' optimisers that come with PyTorch, transformers and bitsandbytes: the images have no others."""
+
 _MODEL: dict[str, Key] = {
     "torch_dtype": _sets("dtype", _DTYPE),
     "dtype": _sets("dtype", _DTYPE),
@@ -90,7 +103,7 @@ _QUANTIZATION: dict[str, Key] = {
     "bnb_4bit_quant_type": _passes(only("nf4", "fp4")),
     "bnb_4bit_use_double_quant": _passes(flag),
     "bnb_4bit_compute_dtype": _sets("compute_dtype", _DTYPE),
-    "bnb_4bit_quant_storage": _passes(text),
+    "bnb_4bit_quant_storage": _passes(only("uint8", "int8", "bfloat16", "float16", "float32", "float64")),
     "llm_int8_threshold": _passes(number(0)),
     "llm_int8_skip_modules": _passes(names),
     "llm_int8_enable_fp32_cpu_offload": _passes(flag),
@@ -130,7 +143,7 @@ _TRAINING: dict[str, Key] = {
     "gradient_accumulation_steps": _sets("accumulation", whole(1)),
     "warmup_steps": _sets("warmup_steps", whole(0)),
     "warmup_ratio": _sets("warmup_ratio", number(0, 1)),
-    "lr_scheduler_type": _sets("scheduler", text),
+    "lr_scheduler_type": _sets("scheduler", only(*SCHEDULERS)),
     "max_length": _sets("sequence_length", whole(8)),
     "max_seq_length": _sets("sequence_length", whole(8)),
     "packing": _sets("packing", flag),
@@ -147,7 +160,7 @@ _TRAINING: dict[str, Key] = {
     "adam_beta1": _passes(number(0, 1)),
     "adam_beta2": _passes(number(0, 1)),
     "adam_epsilon": _passes(number(0, 1)),
-    "optim": _passes(text),
+    "optim": _passes(only(*OPTIMIZERS)),
     "optim_args": _passes(text),
     "data_seed": _passes(whole(0)),
     "full_determinism": _passes(flag),

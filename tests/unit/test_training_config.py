@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from kairay.errors import InputError
-from kairay_train.kaito import known_keys, read_sections
+from kairay.presets import TuningMethod
+from kairay.training_config import Sections, known_keys, quantised_bits
+from kairay.training_config import read_sections as read_written
 
 KAITO_QLORA_TEMPLATE = """
 training_config:
@@ -37,6 +39,10 @@ training_config:
     shuffle_dataset: true
     train_test_split: 1
 """
+
+
+def read_sections(written: dict[str, Any], method: str = "qlora") -> Sections:
+    return read_written(written, TuningMethod(method))
 
 
 def test_kaitos_own_template_is_read() -> None:
@@ -153,3 +159,83 @@ def test_every_known_key_does_exactly_one_thing() -> None:
         for name, key in table.items():
             done = [key.setting is not None, key.passed, bool(key.note)]
             assert sum(done) == 1, f"{section}.{name}"
+
+
+CONTRADICTIONS = [
+    (
+        {"QuantizationConfig": {"load_in_4bit": True, "load_in_8bit": True}}, "qlora",
+        "QuantizationConfig.load_in_4bit and QuantizationConfig.load_in_8bit are both true; keep one",
+    ),
+    (
+        {"ModelConfig": {"load_in_8bit": "yes"}, "QuantizationConfig": {"load_in_4bit": True}}, "qlora",
+        "QuantizationConfig.load_in_4bit and ModelConfig.load_in_8bit are both true; keep one",
+    ),
+    (
+        {"QuantizationConfig": {"load_in_4bit": True}}, "lora",
+        "QuantizationConfig.load_in_4bit is true and method lora does not quantise; use qlora, or leave it out",
+    ),
+    (
+        {"ModelConfig": {"load_in_8bit": True}}, "lora",
+        "ModelConfig.load_in_8bit is true and method lora does not quantise; use qlora, or leave it out",
+    ),
+    (
+        {"QuantizationConfig": {"load_in_4bit": False}}, "qlora",
+        ("QuantizationConfig.load_in_4bit is false and method qlora quantises;"
+        " leave it out, set load_in_8bit, or use lora"),
+    ),
+    (
+        {"LoraConfig": {"target_modules": "all-linear", "layers_to_transform": [1]}}, "qlora",
+        "LoraConfig.layers_to_transform needs LoraConfig.target_modules as a list of names",
+    ),
+    (
+        {"LoraConfig": {"target_modules": ".*_proj", "layers_pattern": "layers"}}, "lora",
+        "LoraConfig.layers_pattern needs LoraConfig.target_modules as a list of names",
+    ),
+    (
+        {"LoraConfig": {"layers_pattern": "layers"}}, "qlora",
+        "LoraConfig.layers_pattern needs LoraConfig.layers_to_transform; add it, or leave both out",
+    ),
+    (
+        {"LoraConfig": {"lora_bias": True, "use_dora": True}}, "lora",
+        "LoraConfig.lora_bias and LoraConfig.use_dora do not go together; keep one",
+    ),
+    (
+        {"LoraConfig": {"lora_bias": True, "init_lora_weights": "gaussian"}}, "lora",
+        "LoraConfig.lora_bias needs LoraConfig.init_lora_weights true or false; leave one out",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("written", "method", "said"), CONTRADICTIONS)
+def test_keys_that_contradict_each_other_or_the_method_are_named(
+    written: dict[str, Any], method: str, said: str
+) -> None:
+    with pytest.raises(InputError) as raised:
+        read_sections(written, method)
+    assert raised.value.message == f"training config: {said}"
+
+
+@pytest.mark.parametrize(
+    ("written", "method", "bits"),
+    [
+        ({}, "qlora", 4),
+        ({}, "lora", None),
+        ({"QuantizationConfig": {"load_in_4bit": True}}, "qlora", 4),
+        ({"QuantizationConfig": {"load_in_8bit": True}}, "qlora", 8),
+        ({"QuantizationConfig": {"load_in_8bit": True, "load_in_4bit": False}}, "qlora", 8),
+        ({"QuantizationConfig": {"load_in_8bit": False, "load_in_4bit": False}}, "lora", None),
+        ({"ModelConfig": {"load_in_8bit": True}, "QuantizationConfig": {"load_in_8bit": False}}, "qlora", 4),
+        (
+            {"ModelConfig": {"load_in_4bit": True}, "QuantizationConfig": {"load_in_4bit": False}},
+            "lora",
+            None,
+        ),
+    ],
+)
+def test_how_many_bits_the_base_model_has(written: dict[str, Any], method: str, bits: int | None) -> None:
+    assert quantised_bits(read_sections(written, method), TuningMethod(method)) == bits
+
+
+def test_a_config_may_be_read_under_the_name_that_its_user_knows() -> None:
+    with pytest.raises(InputError, match=r"^ConfigMap mine: LoraConfig\.r is 0"):
+        read_written({"LoraConfig": {"r": 0}}, TuningMethod.LORA, source="ConfigMap mine")
