@@ -75,10 +75,7 @@ def shape_tuning(
         work = replace(row, tokens=micro * sequence, targets=micro * sequence)
         return _memory(work, sku, count, wishes)
 
-    if wishes.micro_batch is None:
-        micro, use = _largest(use_of, per_worker // (wishes.accumulation or 1))
-    else:
-        micro, use = wishes.micro_batch, use_of(wishes.micro_batch)
+    micro, use = _micro_batch(use_of, wishes, per_worker)
     on_gpu = sku.device is Device.CUDA
     return TuningShape(
         method=method,
@@ -95,8 +92,14 @@ def shape_tuning(
     )
 
 
-def _largest(use_of: Callable[[int], MemoryUse], most: int) -> tuple[int, MemoryUse]:
-    """The largest power of two, at most `most`, whose memory fits, else 1; and what it takes."""
+def _micro_batch(
+    use_of: Callable[[int], MemoryUse], wishes: TuningWishes, rows: int
+) -> tuple[int, MemoryUse]:
+    """The one that was asked for, or the largest power of two of a step's rows whose memory fits, else 1; and what it
+    takes."""
+    if wishes.micro_batch is not None:
+        return wishes.micro_batch, use_of(wishes.micro_batch)
+    most = rows // (wishes.accumulation or 1)
     micro, use = 1, use_of(1)
     while micro * 2 <= most and (larger := use_of(2 * micro)).fits:
         micro, use = 2 * micro, larger
