@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,10 @@ from kairay.local.state import Outcome, StateDir
 from kairay.local.status import read_status
 from kairay.local.steps import Observed, Step, next_step
 from kairay.local.stop import stop_all, stop_workspace
-from kairay.machine import MachineProbe
-from kairay.plan import PlanTarget, make_plan
-from kairay.presets import find_preset
 from kairay.ray.progress import TuningProgress
-from kairay.skus import load_skus, local_machine
 from kairay.workspace import parse_documents
+from laptop import plan_on_laptop
 
-LAPTOP = MachineProbe(cores=2, ram_bytes=16 * 2**30, available_bytes=14 * 2**30, bf16=False)
 TUNING = """
 apiVersion: kaito.sh/v1beta1
 kind: Workspace
@@ -111,10 +106,7 @@ class World:
     def run(self, text: str = TUNING, **options: Any) -> RunResult:
         documents = parse_documents(text, "demo.yaml")
         workspace = documents.workspaces[0]
-        plan = make_plan(
-            workspace, find_preset("smollm2-135m-instruct"), skus=load_skus(), machine=local_machine(LAPTOP),
-            target=PlanTarget.LOCAL, now=date(2026, 11, 24),
-        )  # fmt: skip
+        plan = plan_on_laptop(workspace)
         return run_workspace(
             workspace, plan, documents.config_maps,
             base_dir=self.folder, state=self.state, reporter=self.notes,
