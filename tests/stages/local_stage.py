@@ -16,7 +16,7 @@ from kairay.local.run import run_workspace
 from kairay.local.state import Outcome, StateDir
 from kairay.ray.progress import TuningProgress
 from kairay.workspace import parse_documents
-from laptop import plan_on_laptop
+from planning import plan_on_laptop
 
 TUNING = """
 apiVersion: kaito.sh/v1beta1

@@ -17,7 +17,7 @@ from kairay.ray.serve_config import check_serve_config, serve_config
 from kairay.ray.target import CLUSTER, LOCAL, ServedAdapter, ServicePlace, Target
 from kairay.skus import Device
 from kairay.workspace import parse_documents
-from laptop import plan_on_laptop
+from planning import plan_on_laptop
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 INFERENCE = """

@@ -15,7 +15,7 @@ from kairay.plan import Plan
 from kairay.ray.target import CLUSTER, LOCAL, JobPlaces
 from kairay.ray.train_job import entrypoint, job_id, job_request, tune_config
 from kairay.workspace import parse_documents
-from laptop import plan_on_laptop
+from planning import plan_on_laptop
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TUNING = """
