@@ -71,8 +71,8 @@ def view_node(node: Mapping[str, Any]) -> NodeView:
 
 
 class NodeViews:
-    """Views that are drawn once for each object. It is for caches, in which an object stays as it is until another
-    takes its place: every Workspace's pass looks at all nodes."""
+    """Views that are drawn once for each object, since every Workspace's pass looks at all nodes. For what a cache
+    holds: an object in it stays as it is until another takes its place."""
 
     def __init__(self) -> None:
         self._drawn: dict[str, tuple[Mapping[str, Any], NodeView]] = {}
