@@ -123,20 +123,7 @@ def make_plan(
     """
     demand = _with_wishes(_demand(workspace, preset, target), wishes)
     demand = replace(demand, data=data, quota=quota, cutter=cutter)
-    asked_for = workspace.resource.instance_type or None
-    plan = Plan(
-        workspace=workspace.metadata.name,
-        work=Work.INFERENCE if workspace.tuning is None else Work.TUNING,
-        preset=preset.name,
-        method=None if workspace.tuning is None else demand.method,
-        serves=demand.bounds is not None,
-        target=target,
-        asked_for=asked_for,
-        candidates=(),
-        chosen=None,
-        data=data if workspace.tuning is not None else None,
-    )
-    plan = _judged(plan, workspace, preset, demand, skus, wishes)
+    plan = _begun(workspace, demand, skus, target, wishes)
     if plan.problems:
         return plan
     if target is PlanTarget.LOCAL:
@@ -144,18 +131,22 @@ def make_plan(
     return _shown_beside(_plan_cluster(plan, demand, skus, advise, now), demand, machine, now)
 
 
-def _judged(
-    plan: Plan,
-    workspace: Workspace,
-    preset: Preset,
-    demand: Demand,
-    skus: Mapping[str, Sku],
-    wishes: Wishes | None,
+def _begun(
+    workspace: Workspace, demand: Demand, skus: Mapping[str, Sku], target: PlanTarget, wishes: Wishes | None
 ) -> Plan:
     """What can be said before any size is looked at."""
-    local = plan.target is PlanTarget.LOCAL
-    return replace(
-        plan,
+    preset, local, tunes = demand.preset, target is PlanTarget.LOCAL, workspace.tuning is not None
+    return Plan(
+        workspace=workspace.metadata.name,
+        work=Work.TUNING if tunes else Work.INFERENCE,
+        preset=preset.name,
+        method=demand.method if tunes else None,
+        serves=demand.bounds is not None,
+        target=target,
+        asked_for=workspace.resource.instance_type or None,
+        candidates=(),
+        chosen=None,
+        data=demand.data if tunes else None,
         warnings=(
             *general_warnings(workspace, preset),
             *cutter_hints(demand.mig, demand.cutter, skus.values()),

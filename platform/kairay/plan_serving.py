@@ -128,25 +128,12 @@ def _on_processor(
     model: ModelFacts, sku: Sku, bounds: ReplicaBounds, tuned: TuningFacts | None
 ) -> ServingShape:
     dtype = compute_dtype(sku)
-    capacity, limit = device_memory(sku)
-    weights = memory.weight_bytes(model, dtype)
-    weights += 0 if tuned is None else memory.merged_adapter_bytes(model, dtype, tuned)
     # Each served name has a batch and a part of the cache of its own.
     names = 1 if tuned is None else 2
-    least = names * memory.kv_bytes(model, dtype, tokens=min(REFERENCE_CONTEXT, model.context_length))
-    engine = memory.transformers_memory(
-        model,
-        dtype,
-        batch_tokens=TRANSFORMERS_BATCH,
-        requests=_CPU_REQUESTS,
-        cached_tokens=max(least, _CPU_KV_BYTES) // names // memory.kv_bytes_per_token(model, dtype),
-        on_gpu=False,
-    )
-    replica = weights + names * engine.activations + memory.CPU_PROCESS
-    # Half of what is left, and at most a GiB or the reference context: a laptop has other things to do.
-    kv_cache = max(least, min((limit - replica - memory.CPU_RAY) // 2, _CPU_KV_BYTES))
-    replicas = max(1, min(bounds.max_replicas, (limit - memory.CPU_RAY) // (replica + kv_cache)))
-    share = kv_cache // names
+    use = _processor_memory(model, dtype, sku, tuned, names)
+    room = use.limit - memory.CPU_RAY
+    replicas = max(1, min(bounds.max_replicas, room // (use.total - memory.CPU_RAY)))
+    share = use.kv_cache // names
     return ServingShape(
         engine=Engine.TRANSFORMERS,
         device=Device.CPU,
@@ -157,19 +144,41 @@ def _on_processor(
         tensor_parallel=1,
         pipeline_parallel=1,
         context_length=_context(model, memory.context_that_fits(model, dtype, available=share)),
-        kv_cache_bytes=kv_cache,
+        kv_cache_bytes=use.kv_cache,
         threads=max(1, sku.cores // replicas),
         idle_seconds=bounds.idle_seconds,
         target_ongoing_requests=bounds.target_ongoing_requests
         or _target(share, memory.kv_bytes(model, dtype, tokens=_TYPICAL_REQUEST), most=_CPU_REQUESTS),
-        memory=MemoryUse(
-            capacity=capacity,
-            limit=limit,
-            weights=weights,
-            activations=names * engine.activations,
-            kv_cache=kv_cache,
-            overhead=memory.CPU_PROCESS + memory.CPU_RAY,
-        ),
+        memory=use,
+    )
+
+
+def _processor_memory(
+    model: ModelFacts, dtype: Dtype, sku: Sku, tuned: TuningFacts | None, names: int
+) -> MemoryUse:
+    """Of the machine with one replica, which serves so many names."""
+    capacity, limit = device_memory(sku)
+    weights = memory.weight_bytes(model, dtype)
+    weights += 0 if tuned is None else memory.merged_adapter_bytes(model, dtype, tuned)
+    least = names * memory.kv_bytes(model, dtype, tokens=min(REFERENCE_CONTEXT, model.context_length))
+    engine = memory.transformers_memory(
+        model,
+        dtype,
+        batch_tokens=TRANSFORMERS_BATCH,
+        requests=_CPU_REQUESTS,
+        cached_tokens=max(least, _CPU_KV_BYTES) // names // memory.kv_bytes_per_token(model, dtype),
+        on_gpu=False,
+    )
+    activations, overhead = names * engine.activations, memory.CPU_PROCESS + memory.CPU_RAY
+    # Half of what is left, and at most a GiB or the reference context: a laptop has other things to do.
+    kv_cache = max(least, min((limit - weights - activations - overhead) // 2, _CPU_KV_BYTES))
+    return MemoryUse(
+        capacity=capacity,
+        limit=limit,
+        weights=weights,
+        activations=activations,
+        kv_cache=kv_cache,
+        overhead=overhead,
     )
 
 

@@ -9,7 +9,7 @@ is worth.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kairay import memory
 from kairay.memory import Dtype, MemoryUse, Optimizer, TuningWork
@@ -69,19 +69,18 @@ def shape_tuning(
     rows = max(1, facts.defaults.batch_tokens // sequence)
     count = workers or max(1, min(sku.gpus, rows))
     per_worker = -(-rows // count)
+    row = _one_row(model, facts, sku, method=method, sequence=sequence, wishes=wishes)
 
     def use_of(micro: int) -> MemoryUse:
-        return _memory(
-            model, facts, sku, method=method, workers=count, rows=micro, sequence=sequence, wishes=wishes
-        )
+        work = replace(row, tokens=micro * sequence, targets=micro * sequence)
+        return _memory(work, sku, count, wishes)
 
-    micro = wishes.micro_batch or _largest(use_of, per_worker // (wishes.accumulation or 1))
+    micro, use = _micro_batch(use_of, wishes, per_worker)
     on_gpu = sku.device is Device.CUDA
-    own = compute_dtype(sku)
     return TuningShape(
         method=method,
         device=sku.device,
-        dtype=own if method is TuningMethod.QLORA else _held_dtype(own, method, wishes, on_gpu=on_gpu),
+        dtype=compute_dtype(sku) if method is TuningMethod.QLORA else row.dtype,
         nodes=-(-count // sku.gpus) if on_gpu else 1,
         workers=count,
         cpus_per_worker=_cpus(sku, count),
@@ -89,16 +88,22 @@ def shape_tuning(
         sequence_length=sequence,
         micro_batch=micro,
         accumulation=wishes.accumulation or -(-per_worker // micro),
-        memory=use_of(micro),
+        memory=use,
     )
 
 
-def _largest(use_of: Callable[[int], MemoryUse], most: int) -> int:
-    """The largest power of two, at most `most`, whose memory fits; else 1."""
-    micro = 1
-    while micro * 2 <= most and use_of(2 * micro).fits:
-        micro *= 2
-    return micro
+def _micro_batch(
+    use_of: Callable[[int], MemoryUse], wishes: TuningWishes, rows: int
+) -> tuple[int, MemoryUse]:
+    """The one that was asked for, or the largest power of two of a step's rows whose memory fits, else 1; and what it
+    takes."""
+    if wishes.micro_batch is not None:
+        return wishes.micro_batch, use_of(wishes.micro_batch)
+    most = rows // (wishes.accumulation or 1)
+    micro, use = 1, use_of(1)
+    while micro * 2 <= most and (larger := use_of(2 * micro)).fits:
+        micro, use = 2 * micro, larger
+    return micro, use
 
 
 def _held_dtype(own: Dtype, method: TuningMethod, wishes: TuningWishes, *, on_gpu: bool) -> Dtype:
@@ -111,39 +116,40 @@ def _held_dtype(own: Dtype, method: TuningMethod, wishes: TuningWishes, *, on_gp
     return asked if asked in (own, Dtype.FLOAT32) or has_units else own
 
 
-def _memory(
+def _one_row(
     model: ModelFacts,
     facts: TuningFacts,
     sku: Sku,
     *,
     method: TuningMethod,
-    workers: int,
-    rows: int,
     sequence: int,
     wishes: TuningWishes,
-) -> MemoryUse:
-    """What tuning takes with micro-batches of `rows`, all of their tokens in the loss."""
-    defaults, on_gpu, tokens = facts.defaults, sku.device is Device.CUDA, rows * sequence
-    quantised = method is TuningMethod.QLORA
-    work = TuningWork(
+) -> TuningWork:
+    """A micro-batch of one row, all of its tokens in the loss."""
+    defaults, on_gpu = facts.defaults, sku.device is Device.CUDA
+    return TuningWork(
         model=model,
         dtype=_held_dtype(compute_dtype(sku), method, wishes, on_gpu=on_gpu),
         on_gpu=on_gpu,
-        quantised=quantised,
+        quantised=method is TuningMethod.QLORA,
         modules=facts.target_modules,
         rank=defaults.rank,
         layers=defaults.layers,
         dropout=defaults.dropout,
         checkpointing=on_gpu if wishes.checkpointing is None else wishes.checkpointing,
-        tokens=tokens,
-        targets=tokens,
+        tokens=sequence,
+        targets=sequence,
         bits=wishes.weight_bits or memory.NF4_BITS,
         row=sequence if wishes.packing is False else None,
     )
+
+
+def _memory(work: TuningWork, sku: Sku, workers: int, wishes: TuningWishes) -> MemoryUse:
+    """What tuning takes with such micro-batches."""
     activations, logits = memory.peak_parts(work)
     trained = _Trained(work, workers, wishes)
     capacity, limit = device_memory(sku)
-    copies = 1 if on_gpu else workers
+    copies = 1 if work.on_gpu else workers
     overhead = _overhead(work, workers, int(memory.FRAGMENTATION * (activations + logits)))
     return MemoryUse(
         capacity=capacity,
@@ -153,7 +159,7 @@ def _memory(
         logits=copies * logits,
         adapter=copies * trained.adapter,
         optimizer=copies * trained.optimizer,
-        overhead=copies * overhead + (0 if on_gpu else memory.CPU_RAY),
+        overhead=copies * overhead + (0 if work.on_gpu else memory.CPU_RAY),
     )
 
 

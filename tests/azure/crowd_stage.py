@@ -16,17 +16,13 @@ from typing import Any
 from aks_scenario import provider_of
 from kairay.controller.board import NodeBoard
 from kairay.controller.groups import NodeWish
-from kairay.controller.keeper import NodeKeeper, NodeTools
-from kairay.controller.log import Log
-from kairay.controller.look import WATCHED
-from kairay.controller.metrics import Metrics
+from kairay.controller.keeper import NodeKeeper
 from kairay.kube.fake import FakeCluster
 from kairay.kube.objects import NODE, POD, Key, Manifest
-from kairay.nodes.actions import ScalingSettings
 from kairay.nodes.groups import group_name
-from kairay.nodes.interface import GROUP_LABEL, NodeGroup, Offer
+from kairay.nodes.interface import GROUP_LABEL, NodeGroup, NodeProvider, Offer
 from kairay.skus import load_skus
-from keeper_stage import View
+from memory_cluster import node_tools, worker_pod
 from simulator import Simulator
 
 SIZES = (
@@ -132,15 +128,11 @@ class Crowd:
                 while self.clock < until - _INSTANT:
                     self._pass_time(until, events)
 
-    def _keeper(self, provider: object) -> NodeKeeper:
+    def _keeper(self, provider: NodeProvider) -> NodeKeeper:
         board = NodeBoard(lambda name: None)
         for number, group in enumerate(self.groups):
             board.want(("team", f"mine-{number}"), NodeWish(group=group))
-        return NodeKeeper(NodeTools(
-            provider=provider, provider_name="Azure", cluster=self.cluster,  # type: ignore[arg-type]
-            views={kind: View(self.cluster, kind) for kind in WATCHED}, board=board, skus=load_skus(),
-            scaling=ScalingSettings(), namespace="kairay-system", now=self.now, log=Log(self.log), metrics=Metrics(),
-        ))  # fmt: skip
+        return NodeKeeper(node_tools(self.cluster, provider, board, self.now, self.log))
 
     def _pass_time(self, until: float, events: list[tuple[float, Callable[[], None]]]) -> None:
         """To the next thing that happens, if it is before `until`."""
@@ -191,19 +183,10 @@ class Crowd:
     def _put_pod(self, number: int, node: str | None) -> None:
         group, name = self.groups[number], f"worker-{number}"
         gpus = group.gpus_per_node[group.offers[0].instance_type]
-        self.cluster.put({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {
-                "name": name, "namespace": "team",
-                "creationTimestamp": (_START + timedelta(seconds=self.asked[name])).isoformat(),
-                "labels": {"kairay.dev/workspace": f"mine-{number}", "kairay.dev/role": "worker"},
-            },
-            "spec": {
-                "nodeSelector": {GROUP_LABEL: group.name}, **({"nodeName": node} if node else {}),
-                "containers": [{"name": "ray", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}],
-            },
-            "status": {"phase": "Running" if node else "Pending"},
-        })  # fmt: skip
+        created = _START + timedelta(seconds=self.asked[name])
+        self.cluster.put(
+            worker_pod(name, group.name, created=created, node=node, workspace=f"mine-{number}", gpus=gpus)
+        )
 
 
 def _advertises(node: Manifest) -> bool:

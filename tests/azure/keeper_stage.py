@@ -14,16 +14,12 @@ from datetime import UTC, datetime, timedelta
 from aks_scenario import A100, H100, provider_of
 from kairay.controller.board import NodeBoard
 from kairay.controller.groups import NodeWish
-from kairay.controller.keeper import NodeKeeper, NodeTools
-from kairay.controller.log import Log
-from kairay.controller.look import WATCHED
-from kairay.controller.metrics import Metrics
+from kairay.controller.keeper import NodeKeeper
 from kairay.kube.fake import FakeCluster
-from kairay.kube.objects import NODE, POD, Key, Kind, Manifest
-from kairay.nodes.actions import ScalingSettings
+from kairay.kube.objects import NODE, POD, Key, Manifest
 from kairay.nodes.aks import AksProvider
 from kairay.nodes.interface import GROUP_LABEL, NodeGroup, Offer
-from kairay.skus import load_skus
+from memory_cluster import node_tools, worker_pod
 from simulator import Simulator
 
 GROUP = "g1"
@@ -39,22 +35,6 @@ class Keeper(NodeKeeper):
 
     def wake(self) -> None:
         self.woken = True
-
-
-class View:
-    """What a cache would hold of the API server in memory."""
-
-    def __init__(self, cluster: FakeCluster, kind: Kind) -> None:
-        self._cluster, self._kind = cluster, kind
-
-    def get(self, namespace: str, name: str) -> Manifest | None:
-        return self._cluster.find(self._kind, namespace, name)
-
-    def by_label(self, namespace: str, value: str) -> list[Manifest]:
-        return []
-
-    def all(self) -> list[Manifest]:
-        return self._cluster.all(self._kind)
 
 
 class Stage:
@@ -133,13 +113,8 @@ class Stage:
 
     def _keeper(self, provider: AksProvider) -> Keeper:
         board = NodeBoard(lambda name: self._hear(board))
-        tools = NodeTools(
-            provider=provider, provider_name="Azure", cluster=self.cluster,
-            views={kind: View(self.cluster, kind) for kind in WATCHED}, board=board, skus=load_skus(),
-            scaling=ScalingSettings(), namespace="kairay-system", now=self.now, log=Log(self.log), metrics=Metrics(),
-        )  # fmt: skip
         board.want(MINE, NodeWish(group=self.group))
-        return Keeper(tools)
+        return Keeper(node_tools(self.cluster, provider, board, self.now, self.log))
 
     def _hear(self, board: NodeBoard) -> None:
         said = board.words.get(self.group.name)
@@ -180,20 +155,9 @@ class Stage:
             self._put_pod(pod["metadata"]["name"], name)
 
     def _put_pod(self, name: str, node: str | None) -> None:
-        old = self.cluster.find(POD, "team", name) or {}
-        self.cluster.put({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {
-                "name": name, "namespace": "team",
-                "creationTimestamp": old.get("metadata", {}).get("creationTimestamp") or self.now().isoformat(),
-                "labels": {"kairay.dev/workspace": "mine", "kairay.dev/role": "worker"},
-            },
-            "spec": {
-                "nodeSelector": {GROUP_LABEL: self.group.name}, **({"nodeName": node} if node else {}),
-                "containers": [{"name": "main", "resources": {"limits": {_GPU: "1"}}}],
-            },
-            "status": {"phase": "Running" if node else "Pending"},
-        })  # fmt: skip
+        old = self.cluster.find(POD, "team", name)
+        created = self.now() if old is None else datetime.fromisoformat(old["metadata"]["creationTimestamp"])
+        self.cluster.put(worker_pod(name, self.group.name, created=created, node=node))
 
 
 def _gpus(node: Manifest, group: str) -> int:

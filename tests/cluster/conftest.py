@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from evidence import collect
+from fixture_types import Apply, GpuNode, Kubectl
 from onebox.api import Manifest
 from onebox.cluster import Cluster, ensure_up, take_down
 from onebox.errors import MachineCannotError
@@ -18,8 +19,6 @@ from polling import eventually
 
 NAMESPACE = pytest.StashKey[str]()
 FAILED = pytest.StashKey[bool]()
-Kubectl = Callable[..., str]
-GpuNode = Callable[..., str]
 PRETENDED: Manifest = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
 """The taint that keeps real pods off nodes on which nothing runs."""
 
@@ -155,7 +154,7 @@ def kairay(cluster: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def apply(kairay: Cluster, namespace: str, kubectl: Kubectl, tmp_path: Path) -> Callable[[str], str]:
+def apply(kairay: Cluster, namespace: str, kubectl: Kubectl, tmp_path: Path) -> Apply:
     """`kubectl apply` a text into the test's namespace."""
 
     def run(text: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable
 
 import pytest
 import requests
 
+from fixture_types import GpuNode, Kubectl
 from onebox.api import Manifest
 from onebox.cluster import DEFAULT_GPUS, Cluster
 from polling import eventually
@@ -53,7 +53,7 @@ def test_a_claim_outlives_the_pod_that_wrote_to_it(cluster: Cluster, namespace: 
 
 
 def test_a_service_answers_by_address_and_name_and_kubectl_reaches_into_pods(
-    cluster: Cluster, namespace: str, kubectl: Callable[..., str]
+    cluster: Cluster, namespace: str, kubectl: Kubectl
 ) -> None:
     server = pod("web", cluster.image, "python", "-u", "-m", "http.server", "8080", "--directory", "/etc")
     cluster.api.apply(server, namespace)
@@ -74,9 +74,7 @@ def test_a_service_answers_by_address_and_name_and_kubectl_reaches_into_pods(
     assert forwarded(cluster, namespace) == 200
 
 
-def test_a_gpu_node_comes_takes_its_pod_and_goes(
-    cluster: Cluster, namespace: str, gpu_node: Callable[..., str]
-) -> None:
+def test_a_gpu_node_comes_takes_its_pod_and_goes(cluster: Cluster, namespace: str, gpu_node: GpuNode) -> None:
     wanting = pod("wanting", "anything:1", "train")
     wanting["spec"] |= {
         "nodeSelector": {"gpu-pool": "a100"},

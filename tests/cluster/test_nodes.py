@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import yaml
 
+from fixture_types import Apply, Kubectl
 from installed import configure
 from onebox.api import Api
 from onebox.cluster import Cluster
@@ -29,31 +30,15 @@ from workspaces import (
     objects,
     provide,
     reason_of,
+    short_tuning,
     status,
     workers,
 )
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900, func_only=True)]
 
-Apply = Callable[[str], str]
-Kubectl = Callable[..., str]
 IDLE_SECONDS = 10
 GOLDEN = ROOT / "tests" / "golden" / "karpenter"
-TUNING = """
-apiVersion: kaito.sh/v1beta1
-kind: Workspace
-metadata: {{name: tuned}}
-resource:
-  instanceType: Standard_NC4as_T4_v3
-  labelSelector: {{matchLabels: {{app: small-model}}}}
-tuning:
-  preset: {{name: smollm2-135m-instruct}}
-  method: lora
-  config: few-steps
-  serve: false
-  input: {{volumeSource: {{configMap: {{name: questions}}}}}}
-  output: {{image: "{registry}/team/{repository}:0.0.1", imagePushSecret: push}}
-"""
 SERVED = """
 apiVersion: kaito.sh/v1beta1
 kind: Workspace
@@ -119,7 +104,7 @@ def test_a_node_comes_for_a_tuning_job_and_leaves_after_it(
     kairay: Cluster, namespace: str, azure: Simulator, apply: Apply, kubectl: Kubectl
 ) -> None:
     provide(kairay, namespace)
-    apply(TUNING.format(registry=kairay.private_registry, repository=namespace))
+    apply(short_tuning(kairay, namespace, "tuned"))
     eventually(
         "it is planned", lambda: reason_of(kairay, namespace, "tuned", "ResourceReady"),
         lambda reason: reason == "NodesOnDemand", seconds=60,
@@ -185,7 +170,7 @@ def test_karpenters_pools_are_made_for_waiting_pods_and_deleted_after_them(
     kairay: Cluster, namespace: str, karpenter: None, apply: Apply, kubectl: Kubectl
 ) -> None:
     provide(kairay, namespace)
-    apply(TUNING.format(registry=kairay.private_registry, repository=namespace))
+    apply(short_tuning(kairay, namespace, "tuned"))
     eventually("the GPU worker's pod", lambda: workers(kairay, namespace), seconds=180)
     (pool,) = eventually("its NodePool", lambda: kairay.api.items(POOLS), seconds=30)
     assert pool["spec"]["template"]["metadata"]["labels"]["app"] == "small-model"

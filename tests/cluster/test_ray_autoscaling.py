@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
+from fixture_types import Kubectl
 from onebox.api import Manifest
 from onebox.cluster import Cluster
 from polling import eventually
@@ -24,7 +23,7 @@ print('RESULT', ray.get(task.remote()))
 
 
 def test_a_gpu_worker_comes_for_a_task_and_leaves_after_it(
-    cluster: Cluster, namespace: str, kubectl: Callable[..., str]
+    cluster: Cluster, namespace: str, kubectl: Kubectl
 ) -> None:
     spec = with_gpu_workers_from_zero(
         cluster_spec(cluster.image, head_cpus=0), cluster.image, idle_seconds=10

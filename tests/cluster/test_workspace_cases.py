@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from fixture_types import Apply, GpuNode, Kubectl
 from installed import configure
 from onebox.cluster import Cluster
 from polling import eventually
@@ -20,33 +21,16 @@ from workspaces import (
     objects,
     provide,
     reason_of,
+    short_tuning,
     status,
     workers,
 )
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600, func_only=True)]
 
-Apply = Callable[[str], str]
-Kubectl = Callable[..., str]
-GpuNode = Callable[..., str]
 SEED = (ROOT / "examples" / "tuning-phi-3.yaml").read_text("utf-8")
 PHI = "workspace-tuning-phi-3"
 SIZE = "node.kubernetes.io/instance-type"
-TUNING = """
-apiVersion: kaito.sh/v1alpha1
-kind: Workspace
-metadata: {{name: changing}}
-resource:
-  instanceType: Standard_NC4as_T4_v3
-  labelSelector: {{matchLabels: {{app: small-model}}}}
-tuning:
-  preset: {{name: smollm2-135m-instruct}}
-  method: lora
-  config: few-steps
-  serve: false
-  input: {{volumeSource: {{configMap: {{name: {data}}}}}}}
-  output: {{image: "{registry}/team/{repository}:0.0.1", imagePushSecret: push}}
-"""
 TEMPLATE = """
 apiVersion: kaito.sh/v1beta1
 kind: Workspace
@@ -124,7 +108,6 @@ def test_an_edit_undone_and_an_upgrade_ask_for_no_gpu(
 ) -> None:
     provide(kairay, namespace)
     provide(kairay, namespace, rows='{"prompt": \n', name="broken")
-    places = {"registry": kairay.private_registry, "repository": namespace}
 
     def ended(outcome: str) -> None:
         eventually(
@@ -132,12 +115,12 @@ def test_an_edit_undone_and_an_upgrade_ask_for_no_gpu(
             lambda found: found == outcome, seconds=480,
         )  # fmt: skip
 
-    apply(TUNING.format(data="questions", **places))
+    apply(short_tuning(kairay, namespace, "changing"))
     ended("Succeeded")
     digest = status(kairay, namespace, "changing")["tuning"]["adapter"]["digest"]
     eventually("its GPU has gone", lambda: not tuners(kairay, namespace), seconds=60)
 
-    apply(TUNING.format(data="broken", **places))
+    apply(short_tuning(kairay, namespace, "changing", data="broken"))
     ended("Failed")
     assert status(kairay, namespace, "changing")["tuning"]["adapter"]["digest"] == digest, "the old one stays"
     kubectl("-n", namespace, "annotate", "workspace", "changing", "kairay.dev/retry=1")
@@ -148,7 +131,7 @@ def test_an_edit_undone_and_an_upgrade_ask_for_no_gpu(
     ended("Failed")
 
     seen: set[str] = set()
-    apply(TUNING.format(data="questions", **places))
+    apply(short_tuning(kairay, namespace, "changing"))
 
     def again() -> bool:
         seen.update(tuners(kairay, namespace))
@@ -170,7 +153,7 @@ def test_a_push_secret_that_is_missing_is_named_and_the_job_goes_on_when_it_is_m
 ) -> None:
     provide(kairay, namespace)
     kubectl("-n", namespace, "delete", "secret", "push")
-    apply(TUNING.format(data="questions", registry=kairay.private_registry, repository=namespace))
+    apply(short_tuning(kairay, namespace, "changing"))
     told = eventually(
         "the secret is named", lambda: message_of(kairay, namespace, "changing", "JobStarted"),
         lambda text: "Secret" in text, seconds=90,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fixture_types import Apply, Kubectl
 from installed import controllers, kill_controllers, leader, scale
 from onebox.cluster import Cluster
 from polling import eventually
@@ -33,7 +33,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900, func_only=True)]
 NAME = "small-model"
 KILLS = int(os.environ.get("KAIRAY_KILLS", "3"))
 """Of the controller, in one walk-through; `make soak` has ten."""
-Kubectl = Callable[..., str]
 
 TUNING = """
 apiVersion: kaito.sh/v1alpha1
@@ -63,7 +62,7 @@ inference:
 
 
 def test_the_walk_through_survives_kills_of_the_controller(
-    kairay: Cluster, namespace: str, kubectl: Kubectl, apply: Callable[[str], str], tmp_path: Path
+    kairay: Cluster, namespace: str, kubectl: Kubectl, apply: Apply, tmp_path: Path
 ) -> None:
     seed = random.randrange(10**6)
     print(f"seed of the kills: {seed}")
@@ -131,7 +130,7 @@ def test_the_walk_through_survives_kills_of_the_controller(
 
 
 def test_a_data_error_ends_the_job_before_any_gpu_pod_exists(
-    kairay: Cluster, namespace: str, apply: Callable[[str], str]
+    kairay: Cluster, namespace: str, apply: Apply
 ) -> None:
     provide(kairay, namespace, rows='{"prompt": "a", "completion": "b"}\n{"prompt": \n')
     apply(TUNING.format(registry=kairay.private_registry, repository=namespace))
@@ -148,7 +147,7 @@ def test_a_data_error_ends_the_job_before_any_gpu_pod_exists(
 
 
 def test_the_walk_throughs_own_file_is_accepted_and_its_retired_size_explained(
-    kairay: Cluster, namespace: str, apply: Callable[[str], str]
+    kairay: Cluster, namespace: str, apply: Apply
 ) -> None:
     apply((ROOT / "examples" / "tuning-phi-3.yaml").read_text("utf-8"))
     told = eventually("a status", lambda: status(kairay, namespace, "workspace-tuning-phi-3"))

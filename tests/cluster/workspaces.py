@@ -36,6 +36,25 @@ def provide(cluster: Cluster, namespace: str, rows: str | None = None, name: str
     cluster.api.apply(push_secret(cluster, "push"), namespace)
 
 
+def short_tuning(cluster: Cluster, namespace: str, name: str, *, data: str = "questions") -> str:
+    """A Workspace that tunes for a few steps on what `provide` has put there, and is not served."""
+    return f"""
+apiVersion: kaito.sh/v1beta1
+kind: Workspace
+metadata: {{name: {name}}}
+resource:
+  instanceType: Standard_NC4as_T4_v3
+  labelSelector: {{matchLabels: {{app: small-model}}}}
+tuning:
+  preset: {{name: smollm2-135m-instruct}}
+  method: lora
+  config: few-steps
+  serve: false
+  input: {{volumeSource: {{configMap: {{name: {data}}}}}}}
+  output: {{image: "{cluster.private_registry}/team/{namespace}:0.0.1", imagePushSecret: push}}
+"""
+
+
 def status(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
     path = f"/apis/kaito.sh/v1beta1/namespaces/{namespace}/workspaces/{name}"
     found: dict[str, Any] = cluster.api.get(path).get("status") or {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+
+from kairay.local.ports import free_ports
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(420)]
 
@@ -111,12 +112,6 @@ class Home:
         )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     folder = tmp_path_factory.mktemp("e2e")
@@ -125,10 +120,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
     (folder / "workspace.yaml").write_text(WORKSPACE)
+    port, dashboard = free_ports(2)
     home = Home(
         folder=folder,
         env={**os.environ, "KAIRAY_STATE_DIR": str(folder / "state"), "PYTHONWARNINGS": ""},
-        ports=(free_port(), free_port()),
+        ports=(port, dashboard),
     )
     yield home
     home.kairay("stop", "--all", check=False)

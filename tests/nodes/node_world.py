@@ -224,3 +224,15 @@ class World:
         except RefusedError as error:
             assert isinstance(action, (EnsurePool, ScalePool, RemoveNodes, DeletePool))
             self.memory = refused(self.memory, action, error.refusal, self.now)
+
+
+def asked(world: World) -> list[tuple[str, int]]:
+    """(call, count) of what the provider accepted."""
+    return [(call, count) for _, call, _, count in world.provider.log]
+
+
+def writes(world: World) -> list[tuple[float, str, str, int]]:
+    """(seconds since the start, call, pool, count)."""
+    return [
+        ((when - START).total_seconds(), call, pool, count) for when, call, pool, count in world.provider.log
+    ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from kairay.registry.manifest import ArtifactMedia, Descriptor, build_manifest, digest_of
+from loopback import listening
 
 COMMIT = "c" * 40
 
@@ -83,13 +83,6 @@ def answering_server() -> Iterator[AnsweringServer]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server = AnsweringServer(http.server_port)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with listening(Handler) as port:
+        server = AnsweringServer(port)
         yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

@@ -9,37 +9,19 @@ from typing import Any
 
 from kairay.controller.board import NodeBoard
 from kairay.controller.events import Recorder
-from kairay.controller.look import WATCHED
 from kairay.controller.models import ModelLookUp, Models
 from kairay.controller.observed import Observed
 from kairay.controller.reconcile import Reconciler, Tools
 from kairay.controller.settings import Settings
 from kairay.kube.fake import FakeCluster
-from kairay.kube.objects import RAY_JOB, WORKSPACE, Key, Kind, Manifest, labels_of
-from kairay.objects.metadata import WORKSPACE_LABEL
+from kairay.kube.objects import RAY_JOB, WORKSPACE, Key, Manifest
 from kairay.presets import find_preset
 from kairay.ray.job_word import JobWord
 from kairay.skus import Sku, load_skus
+from memory_cluster import live_views
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LABELS = {"app": "mine", "node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4"}
-
-
-class LiveView:
-    """A cache that is never behind."""
-
-    def __init__(self, cluster: FakeCluster, kind: Kind) -> None:
-        self._cluster, self._kind = cluster, kind
-
-    def get(self, namespace: str, name: str) -> Manifest | None:
-        return self._cluster.find(self._kind, namespace, name)
-
-    def by_label(self, namespace: str, value: str) -> Iterable[Manifest]:
-        here = (each for each in self.all() if each["metadata"].get("namespace", "") == namespace)
-        return [each for each in here if labels_of(each).get(WORKSPACE_LABEL) == value]
-
-    def all(self) -> Iterable[Manifest]:
-        return self._cluster.all(self._kind)
 
 
 class SilentRay:
@@ -77,10 +59,9 @@ class Stage:
     def restart(self) -> None:
         """A new process: nothing is remembered."""
         self.board = NodeBoard(lambda name: None)
-        views = {kind: LiveView(self.cluster, kind) for kind in WATCHED}
         self.reconciler = Reconciler(Tools(
-            cluster=self.cluster, views=views, ray=SilentRay(), events=self.recorder(), settings=self.settings,
-            skus=self.skus, board=self.board, models=self.models,
+            cluster=self.cluster, views=live_views(self.cluster), ray=SilentRay(), events=self.recorder(),
+            settings=self.settings, skus=self.skus, board=self.board, models=self.models,
             namespace="kairay-system", now=lambda: self.now,
         ))  # fmt: skip
 

@@ -13,15 +13,11 @@ import pytest
 
 from kairay.controller.board import NodeBoard
 from kairay.controller.groups import NodeWish
-from kairay.controller.keeper import MEMORY, NodeKeeper, NodeTools
-from kairay.controller.log import Log
-from kairay.controller.look import WATCHED
-from kairay.controller.metrics import Metrics
+from kairay.controller.keeper import MEMORY, NodeKeeper
 from kairay.errors import TransientError
 from kairay.kube.errors import ConflictError
 from kairay.kube.fake import FakeCluster
-from kairay.kube.objects import CONFIG_MAP, NODE, POD, Key, Kind, Manifest
-from kairay.nodes.actions import ScalingSettings
+from kairay.kube.objects import CONFIG_MAP, NODE, POD, Key
 from kairay.nodes.fake import FakeProvider
 from kairay.nodes.interface import (
     GROUP_LABEL,
@@ -33,6 +29,7 @@ from kairay.nodes.interface import (
 )
 from kairay.prices import Price, with_prices
 from kairay.skus import Sku, load_skus
+from memory_cluster import node_tools, worker_pod
 
 A100, H100 = "Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5"
 GROUP = NodeGroup(
@@ -40,22 +37,6 @@ GROUP = NodeGroup(
 )
 MINE = ("team", "mine")
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
-
-
-class LiveView:
-    """What a cache would hold of the API server in memory."""
-
-    def __init__(self, cluster: FakeCluster, kind: Kind) -> None:
-        self._cluster, self._kind = cluster, kind
-
-    def get(self, namespace: str, name: str) -> Manifest | None:
-        return self._cluster.find(self._kind, namespace, name)
-
-    def by_label(self, namespace: str, value: str) -> list[Manifest]:
-        return []
-
-    def all(self) -> list[Manifest]:
-        return self._cluster.all(self._kind)
 
 
 class Stage:
@@ -73,12 +54,8 @@ class Stage:
     def restart(self) -> None:
         """A new process, which knows what the ConfigMap says and what passes over Workspaces tell it again."""
         self.board = NodeBoard(self.told.append)
-        self.keeper = NodeKeeper(NodeTools(
-            provider=self.cloud, provider_name="Azure", cluster=self.cluster,
-            views={kind: LiveView(self.cluster, kind) for kind in WATCHED}, board=self.board, skus=self.skus,
-            scaling=ScalingSettings(), namespace="kairay-system", now=lambda: self.now, log=Log(self.log),
-            metrics=Metrics(),
-        ))  # fmt: skip
+        tools = node_tools(self.cluster, self.cloud, self.board, lambda: self.now, self.log, skus=self.skus)
+        self.keeper = NodeKeeper(tools)
         self.board.want(MINE, NodeWish(group=GROUP))
 
     def passes(self, *, seconds: float, step: float = 5.0) -> None:
@@ -95,18 +72,7 @@ class Stage:
 
     def pod(self, name: str = "worker", *, node: str | None = None) -> None:
         """A Ray worker's pod, waiting or placed."""
-        self.cluster.put({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {
-                "name": name, "namespace": "team", "creationTimestamp": self.now.isoformat(),
-                "labels": {"kairay.dev/workspace": "mine", "kairay.dev/role": "worker"},
-            },
-            "spec": {
-                "nodeSelector": {GROUP_LABEL: "g1"}, **({"nodeName": node} if node else {}),
-                "containers": [{"name": "main", "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
-            },
-            "status": {"phase": "Running" if node else "Pending"},
-        })  # fmt: skip
+        self.cluster.put(worker_pod(name, "g1", created=self.now, node=node))
 
     def nodes(self) -> list[str]:
         return [each["metadata"]["name"] for each in self.cluster.all(NODE)]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from kairay.errors import DataError, HostError, InputError, TransientError
 from kairay_train.fetch import display_url, fetch
 from kairay_train.guarded_http import checked_addresses, is_public
+from loopback import listening
 
 LOOPBACK = ["127.0.0.1"]
 
@@ -34,23 +34,14 @@ class Server:
     """Answers by path; a list of answers is used up, its last one stays."""
 
     def __init__(self) -> None:
+        self.port = 0
         self.answers: dict[str, list[Answer]] = {}
         self.asked: list[str] = []
         self.headers: list[dict[str, str]] = []
-        handler = type("Handler", (_Handler,), {"owner": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
-        self.port = self._http.server_port
-        self.url = f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Server:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def gives(self, path: str, *answers: Answer) -> str:
         self.answers[path] = list(answers)
@@ -83,7 +74,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    with Server() as running:
+    running = Server()
+    with listening(type("Handler", (_Handler,), {"owner": running})) as running.port:
         yield running
 
 

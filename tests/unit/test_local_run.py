@@ -2,146 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kairay.errors import DataError, HostError, InputError, JobFailedError, KairayError, TransientError
-from kairay.local.fake import FakeJobs, FakeMachine, FakeServe
+from kairay.local.fake import FakeServe
 from kairay.local.jobs import JobStatus
 from kairay.local.logs import read_logs
-from kairay.local.machine import FoundAdapter
-from kairay.local.result import RunOptions, RunResult
-from kairay.local.run import run_workspace
 from kairay.local.serve import AppStatus
-from kairay.local.state import Outcome, StateDir
+from kairay.local.state import Outcome
 from kairay.local.status import read_status
-from kairay.local.steps import Observed, Step, next_step
 from kairay.local.stop import stop_all, stop_workspace
-from kairay.machine import MachineProbe
-from kairay.plan import PlanTarget, make_plan
-from kairay.presets import find_preset
-from kairay.ray.progress import TuningProgress
-from kairay.skus import load_skus, local_machine
-from kairay.workspace import parse_documents
+from local_stage import INFERENCE, TUNING, World
 
-LAPTOP = MachineProbe(cores=2, ram_bytes=16 * 2**30, available_bytes=14 * 2**30, bf16=False)
-TUNING = """
-apiVersion: kaito.sh/v1beta1
-kind: Workspace
-metadata: {name: demo}
-resource: {labelSelector: {matchLabels: {app: demo}}}
-tuning:
-  preset: {name: smollm2-135m-instruct}
-  method: qlora
-  input: {volumeSource: {hostPath: {path: train.jsonl}}}
-  output: {volumeSource: {hostPath: {path: out}}}
-"""
 TO_REGISTRY = TUNING.replace(
     "{volumeSource: {hostPath: {path: out}}}", "{image: localhost:5000/demo:v1, imagePushSecret: mine}"
 )
-INFERENCE = """
-apiVersion: kaito.sh/v1beta1
-kind: Workspace
-metadata: {name: base}
-resource: {labelSelector: {matchLabels: {app: base}}}
-inference:
-  preset: {name: smollm2-135m-instruct}
-"""
-
-
-@dataclass
-class Notes:
-    """A Reporter that remembers."""
-
-    stages: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    progresses: list[TuningProgress] = field(default_factory=list)
-    results: list[RunResult] = field(default_factory=list)
-
-    def stage(self, text: str) -> None:
-        self.stages.append(text)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def progress(self, progress: TuningProgress) -> None:
-        self.progresses.append(progress)
-
-    def done(self, result: RunResult) -> None:
-        self.results.append(result)
-
-
-class KilledError(BaseException):
-    """Stands for SIGKILL."""
-
-
-class World:
-    """A folder with a file and its data, a state folder, and a machine."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "train.jsonl").write_text('{"text": "a"}\n')
-        self.state = StateDir(folder / "state")
-        self.machine = FakeMachine()
-        self.notes = Notes()
-        self.jobs().on_success = self.train
-
-    def jobs(self) -> FakeJobs:
-        return self.machine.fake_jobs
-
-    def train(self, request: Mapping[str, Any]) -> None:
-        """What a job that succeeds leaves: an adapter of its revision at the output."""
-        revision = request["metadata"]["kairay.revision"]
-        self.put(self.output, revision)
-
-    @property
-    def output(self) -> str:
-        return f"oci:{self.folder}/out:demo"
-
-    def put(self, reference: str, revision: str) -> None:
-        self.machine.adapters[reference] = FoundAdapter(
-            reference=reference, digest="sha256:1", revision=revision
-        )
-
-    def run(self, text: str = TUNING, **options: Any) -> RunResult:
-        documents = parse_documents(text, "demo.yaml")
-        workspace = documents.workspaces[0]
-        plan = make_plan(
-            workspace, find_preset("smollm2-135m-instruct"), skus=load_skus(), machine=local_machine(LAPTOP),
-            target=PlanTarget.LOCAL, now=date(2026, 11, 24),
-        )  # fmt: skip
-        return run_workspace(
-            workspace, plan, documents.config_maps,
-            base_dir=self.folder, state=self.state, reporter=self.notes,
-            options=RunOptions(**options), machine=self.machine,
-        )  # fmt: skip
-
-    def after(self, seconds: float, event: Callable[[], None]) -> None:
-        """Let something happen when the run has waited so long."""
-        self.machine.events.append((self.machine.slept + seconds, event))
-
-    def run_until_killed(self, seconds: float) -> None:
-        """A run that SIGKILL ends: Ray is deaf to whatever it would tidy up."""
-
-        def strike() -> None:
-            self.machine.silent = True
-            raise KilledError
-
-        self.after(seconds, strike)
-        with pytest.raises(KilledError):
-            self.run()
-        self.machine.silent = False
-
-    @property
-    def outcome(self) -> Outcome:
-        record = self.state.load("demo")
-        assert record is not None
-        return record.outcome
 
 
 @pytest.fixture
@@ -441,147 +318,6 @@ def test_a_config_in_the_file_reaches_the_job_and_its_content_is_part_of_the_rev
     assert '"seed": 2' in (world.state.root / "jobs" / f"demo-{second.revision}.json").read_text()
 
 
-def test_status_tells_how_far_it_is_and_works_without_ray(world: World) -> None:
-    assert read_status(world.state, None, machine=world.machine) == []
-    world.jobs().script = (JobStatus.RUNNING,)
-    world.run_until_killed(3)
-    (tuning,) = read_status(world.state, None, machine=world.machine)
-    assert (tuning.state, tuning.progress is not None, tuning.url) == ("Tuning", True, None)
-    world.machine.instance = None
-    (lost,) = read_status(world.state, "demo", machine=world.machine)
-    assert (lost.state, lost.progress) == ("Stopped", None)
-    world.jobs().script = (JobStatus.SUCCEEDED,)
-    world.run()
-    (serving,) = read_status(world.state, "demo", machine=world.machine)
-    assert (serving.state, serving.url) == ("Serving", "http://127.0.0.1:8000")
-    assert serving.to_dict()["adapter"] == {"reference": world.output, "digest": "sha256:1"}
-    world.machine.instance = None
-    (done,) = read_status(world.state, "demo", machine=world.machine)
-    assert (done.state, done.url, done.models) == ("Succeeded", None, ())
-
-
-def test_stop_ends_the_service_and_ray_when_nothing_is_left(world: World) -> None:
-    world.run(INFERENCE)
-    world.run()
-    assert stop_workspace(world.state, "demo", machine=world.machine) == ["demo serves no more"]
-    assert world.machine.instance is not None
-    assert stop_workspace(world.state, "base", machine=world.machine) == [
-        "base serves no more",
-        "stopped Ray",
-    ]
-    assert stop_workspace(world.state, "base", machine=world.machine) == []
-
-
-def test_stop_spares_a_ray_on_which_somebody_works(world: World) -> None:
-    world.run(INFERENCE)
-    world.jobs().script = (JobStatus.RUNNING,)
-    world.jobs().submit({"submission_id": "by-hand"})
-    assert stop_workspace(world.state, "base", machine=world.machine) == ["base serves no more"]
-    assert stop_all(world.state, machine=world.machine) == ["stopped Ray"]
-
-
-def test_stop_ends_a_job_that_nobody_follows(world: World) -> None:
-    world.jobs().script = (JobStatus.RUNNING,)
-    world.run_until_killed(3)
-    stopped = stop_workspace(world.state, "demo", machine=world.machine)
-    assert stopped == [
-        f"stopped the job {world.jobs().stopped[0]}; `kairay run` goes on from its last checkpoint",
-        "stopped Ray",
-    ]
-    assert list(read_logs(world.state, "demo", machine=world.machine, tail=1)) != []
-
-
-def test_forgetting_removes_what_is_kept_here_and_spares_the_output(world: World) -> None:
-    result = world.run()
-    runs = world.state.folder("runs") / f"demo-{result.revision}"
-    runs.mkdir()
-    assert "forgot demo" in stop_workspace(world.state, "demo", forget=True, machine=world.machine)
-    assert not runs.exists()
-    assert read_status(world.state, None, machine=world.machine) == []
-    assert world.output in world.machine.adapters
-
-
-@pytest.mark.parametrize("call", [stop_workspace, read_logs])
-def test_a_workspace_that_is_not_known_is_named(world: World, call: Any) -> None:
-    with pytest.raises(InputError, match="there is no Workspace demo here"):
-        call(world.state, "demo", machine=world.machine)
-
-
-def test_logs_are_followed_until_the_job_ends(world: World) -> None:
-    world.jobs().script = (JobStatus.RUNNING,) * 6 + (JobStatus.SUCCEEDED,)
-    world.run_until_killed(2)
-    lines = list(read_logs(world.state, "demo", follow=True, machine=world.machine))
-    assert lines[0] == "training"
-    assert len(lines) == 2
-
-
-def test_a_followed_line_without_its_end_is_given_once_and_whole(world: World) -> None:
-    world.jobs().script = (JobStatus.RUNNING,) * 6 + (JobStatus.SUCCEEDED,)
-    world.run_until_killed(2)
-    texts = ["step 1\nst", "step 1\nstep 2", "step 1\nstep 2\nlast", "step 1\nstep 2\nlast word"]
-    log = iter(texts)
-
-    class GrowingJobs(FakeJobs):
-        def logs(self, job_id: str) -> str:
-            return next(log, texts[-1])
-
-    jobs = world.jobs()
-    world.machine.fake_jobs = GrowingJobs(
-        script=jobs.script,
-        requests=jobs.requests,
-        _left={job: list(left) for job, left in jobs._left.items()},
-    )
-    lines = list(read_logs(world.state, "demo", follow=True, machine=world.machine))
-    assert lines == ["step 1", "step 2", "last word"]
-
-
-def test_stopping_everything_also_forgets_what_a_silent_ray_holds(world: World) -> None:
-    world.run()
-    world.machine.silent = True
-    assert stop_all(world.state, forget=True, machine=world.machine) == ["stopped Ray", "forgot demo"]
-    assert world.state.workspaces() == ()
-
-
-TUNES = {"tunes": True, "serves": True}
-KEPT = {**TUNES, "kept": True, "published": True}
-
-
-@pytest.mark.parametrize(
-    ("seen", "step"),
-    [
-        ({"tunes": False, "serves": False}, Step.DONE),
-        (TUNES, Step.START_RAY),
-        ({**TUNES, "ray": True}, Step.TUNE),
-        ({**TUNES, "ray": True, "job": JobStatus.RUNNING}, Step.WAIT_TUNE),
-        ({**TUNES, "ray": True, "job": JobStatus.PENDING, "failed_before": True}, Step.WAIT_TUNE),
-        ({**TUNES, "ray": True, "job": JobStatus.FAILED}, Step.TUNE),
-        ({**TUNES, "ray": True, "job": JobStatus.FAILED, "awaited": True}, Step.WAIT_TUNE),
-        ({**TUNES, "ray": True, "job": JobStatus.RUNNING, "published": True}, Step.WAIT_TUNE),
-        ({**TUNES, "ray": True, "job": JobStatus.FAILED, "ended": True}, Step.FAIL_TUNE),
-        ({**TUNES, "ray": True, "job": JobStatus.STOPPED, "ended": True}, Step.FAIL_TUNE),
-        ({**TUNES, "ray": True, "job": JobStatus.SUCCEEDED, "ended": True}, Step.FAIL_TUNE),
-        ({**TUNES, "failed_before": True}, Step.REFUSE),
-        ({**TUNES, "kept": True, "failed_before": True}, Step.PUBLISH),
-        ({**TUNES, "published": True}, Step.KEEP),
-        (KEPT, Step.START_RAY),
-        ({**KEPT, "serves": False}, Step.DONE),
-        ({**KEPT, "ray": True}, Step.SERVE),
-        ({**KEPT, "ray": True, "app": AppStatus.RUNNING}, Step.SERVE),
-        ({**KEPT, "ray": True, "app": AppStatus.DEPLOYING, "app_is_current": True}, Step.WAIT_SERVE),
-        ({**KEPT, "ray": True, "app": AppStatus.RUNNING, "app_is_current": True}, Step.WAIT_SERVE),
-        ({**KEPT, "ray": True, "app": AppStatus.RUNNING, "app_is_current": True, "answers": True}, Step.DONE),
-        ({**KEPT, "ray": True, "app": AppStatus.DEPLOY_FAILED, "app_is_current": True}, Step.SERVE),
-        (
-            {**KEPT, "ray": True, "app": AppStatus.DEPLOY_FAILED, "app_is_current": True, "deployed": True},
-            Step.FAIL_SERVE,
-        ),
-        ({**KEPT, "ray": True, "app": AppStatus.UNHEALTHY, "app_is_current": True}, Step.WAIT_SERVE),
-    ],
-)
-def test_the_next_step_follows_from_what_is_there(seen: dict[str, Any], step: Step) -> None:
-    assert next_step(Observed(**seen)) is step
-
-
 def press_ctrl_c() -> None:
     raise KeyboardInterrupt
 
@@ -594,11 +330,3 @@ def test_edited_rows_are_another_revision_and_a_touched_file_is_not(world: World
     second = world.run()
     assert second.tuned is True
     assert second.revision != first.revision
-
-
-def test_a_record_that_cannot_be_read_is_named_and_does_not_keep_ray_up(world: World) -> None:
-    world.run()
-    (world.state.root / "workspaces" / "other.json").write_text("{")
-    with pytest.raises(HostError, match=r"other\.json is not a record of ours"):
-        stop_all(world.state, machine=world.machine)
-    assert world.machine.instance is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,15 @@ import yaml
 
 from kairay.errors import InputError
 from kairay.kube.objects import Manifest
-from kairay.nodes.interface import NodeGroup, Offer, PoolSpec, RefusalKind, RefusedError
+from kairay.nodes.interface import Offer, PoolSpec, RefusalKind, RefusedError
 from kairay.nodes.karpenter_pools import write_pool
 from kairay.nodes.karpenter_settings import KarpenterSettings, read_karpenter_settings
 from kairay.skus import find_sku, load_skus
+from karpenter_stage import A100, H100, SPOT, spec
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "karpenter"
 VERSIONS = ("1.0.8", "1.15.0")
-A100 = Offer(instance_type="Standard_NC48ads_A100_v4")
-SPOT = replace(A100, spot=True)
-H100 = Offer(instance_type="Standard_NC40ads_H100_v5")
 GRACE = Offer(instance_type="Standard_ND128isr_NDR_GB200_v6")
-GROUP = NodeGroup(
-    name="abc123def0",
-    offers=(A100, SPOT, H100),
-    gpus_per_node={A100.instance_type: 2, H100.instance_type: 1},
-    labels={"app": "tuning"},
-    tenant="team",
-)
-
-
-def spec(offer: Offer = A100, name: str = "kwpool", **changes: Any) -> PoolSpec:
-    return PoolSpec(name=name, group=replace(GROUP, **changes), offer=offer)
 
 
 def drawn(

@@ -1,4 +1,4 @@
-"""Nodes that do not come: what each refusal leads to, spot, sets of workers, and what the status says."""
+"""Nodes that do not come: what each refusal leads to, nodes in trouble, many pools, and what the status says."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from kairay.nodes.actions import CordonNode, DeletePool, EnsurePool, RemoveNodes, ScalePool
+from kairay.nodes.actions import CordonNode, DeletePool, EnsurePool, RemoveNodes
 from kairay.nodes.fake import Delays
 from kairay.nodes.interface import Offer, PoolState, Quota, Refusal, RefusalKind
 from kairay.nodes.refusals import covers
 from kairay.nodes.remembered import Avoided
-from node_world import START, World, group_of
+from node_world import START, World, asked, group_of
 
 A100, A100x2, H100 = (
     Offer(instance_type=f"Standard_{name}")
@@ -26,11 +26,6 @@ K = RefusalKind
 
 def no(kind: RefusalKind, **more: Any) -> Refusal:
     return Refusal(kind=kind, code="Code", message=f"Azure says {kind}", **more)
-
-
-def asked(world: World) -> list[tuple[str, int]]:
-    """(call, count) of what the provider accepted."""
-    return [(call, count) for _, call, _, count in world.provider.log]
 
 
 # -- refusals of calls -----------------------------------------------------------------------------------------------
@@ -271,162 +266,6 @@ def test_a_node_that_is_not_ready_for_ten_minutes_no_longer_counts() -> None:
     world.pass_time(700)
     assert world.waiting() == []
     assert [action.nodes for action in world.did(RemoveNodes)] == [(sick,)]
-
-
-# -- spot ------------------------------------------------------------------------------------------------------------
-
-
-def test_spot_nodes_that_are_taken_back_come_again_though_the_pool_s_count_is_as_before() -> None:
-    world = World(group_of(SPOT))
-    world.need("chat", 1, 1)
-    world.pass_time(600)
-    world.provider.evict(f"{world.pool(SPOT)}-000000")
-    world.pass_time(5)
-    assert asked(world) == [("ensure", 2), ("scale", 2)]
-    world.pass_time(600)
-    assert world.waiting() == []
-    assert len(world.nodes()) == 2
-
-
-def test_after_three_evictions_in_half_an_hour_the_group_is_on_demand_for_an_hour() -> None:
-    world = World(group_of(SPOT, A100))
-    world.need("chat")
-    world.pass_time(400)
-    for _ in range(3):
-        assert not world.waiting()
-        world.provider.evict(*(node.name for node in world.nodes()))
-        world.pass_time(400)
-    assert [each.spec.offer for each in world.did(EnsurePool)] == [SPOT, A100]
-    assert len(world.did(ScalePool)) == 2
-    world.end("chat")
-    world.pass_time(2000)
-    world.need("later")
-    world.pass_time(1400)
-    assert world.did(ScalePool)[-1].target.offer == A100
-    world.end("later")
-    world.pass_time(1000)
-    world.need("after")
-    world.pass_time(30)
-    last = world.history[-1][1]
-    assert isinstance(last, (EnsurePool, ScalePool))
-    assert (last.spec.offer if isinstance(last, EnsurePool) else last.target.offer) == SPOT
-
-
-def test_evictions_far_apart_do_not_turn_spot_off() -> None:
-    world = World(group_of(SPOT, A100))
-    world.need("chat")
-    for _ in range(5):
-        world.pass_time(1200)
-        world.provider.evict(*(node.name for node in world.nodes()))
-    world.pass_time(600)
-    assert {each.spec.offer for each in world.did(EnsurePool)} == {SPOT}
-
-
-def test_a_count_that_the_provider_lowers_after_evictions_is_nobody_s_change() -> None:
-    world = World(group_of(SPOT))
-    world.need("chat", 1, 1, 1)
-    world.pass_time(500)
-    for number in range(2):
-        first = next(node.name for node in world.nodes())
-        world.end("chat")
-        world.need("chat", *[1] * (2 - number))
-        world.look()
-        world.provider.evict(first)
-        world.provider.change(world.pool(SPOT), count=2 - number)
-        world.pass_time(100)
-    assert world.memory.pools[world.pool(SPOT)].changed == ()
-    assert world.memory.pools[world.pool(SPOT)].left_until is None
-
-
-def test_after_evictions_the_count_is_never_set_below_what_it_is() -> None:
-    world = World(group_of(SPOT))
-    for name in ("a", "b", "c"):
-        world.need(name)
-    world.pass_time(500)
-    nodes = {pod.workspace: str(pod.node) for pod in world.pods.values()}
-    world.end("b")
-    world.provider.evict(nodes["a"], nodes["b"])
-    world.pass_time(600)
-    assert asked(world)[:2] == [("ensure", 3), ("scale", 3)]
-    assert world.provider.mistakes == {}
-    assert world.waiting() == []
-    assert len(world.nodes()) == 2
-
-
-def test_spot_nodes_that_we_remove_are_no_evictions() -> None:
-    world = World(group_of(SPOT, A100))
-    for number in range(4):
-        world.need(f"w{number}")
-        world.pass_time(300)
-        world.end(f"w{number}")
-        world.pass_time(200)
-    assert len(world.did(RemoveNodes)) == 4
-    assert {each.spec.offer for each in world.did(EnsurePool)} == {SPOT}
-    assert world.memory.groups == {}
-
-
-def test_the_status_says_why_spot_is_not_used() -> None:
-    world = World(group_of(SPOT, A100))
-    world.need("chat", 1, 1, 1)
-    world.pass_time(400)
-    world.provider.evict(*(node.name for node in world.nodes()))
-    world.pass_time(5)
-    assert (
-        "no Standard_NC24ads_A100_v4 (spot) until 13:06:40 UTC: 3 spot nodes were taken back in 30 min"
-        in (world.word())
-    )
-
-
-# -- sets of workers that are of no use unless all are there -----------------------------------------------------------
-
-
-def test_an_incomplete_set_gives_its_nodes_back_and_is_asked_for_again_later() -> None:
-    world = World(group_of(A100))
-    world.view["gangs"] = frozenset({"team/train"})
-    world.provider.capacity[A100] = 2
-    world.need("train", 1, 1, 1)
-    world.pass_time(900)
-    assert len(world.nodes()) == 2
-    world.pass_time(400)
-    assert sum(world.provider.machines().values()) == 0
-    assert "team/train pauses: not all of its nodes could be had at once" in world.word()
-    world.provider.capacity[A100] = 3
-    world.pass_time(3600)
-    assert world.waiting() == []
-
-
-def test_a_set_is_not_begun_where_the_quota_cannot_carry_all_of_it() -> None:
-    world = World(group_of(A100, H100))
-    world.view["gangs"] = frozenset({"team/train"})
-    world.provider.quotas[A100] = Quota(name="A100", used=48, limit=96, per_node=24)
-    world.need("train", 1, 1, 1)
-    world.pass_time(5)
-    assert [(each.spec.offer, each.count) for each in world.did(EnsurePool)] == [(H100, 3)]
-
-
-def test_releasing_an_incomplete_set_leaves_the_nodes_of_others() -> None:
-    world = World(group_of(A100))
-    world.need("serve")
-    world.pass_time(400)
-    world.view["gangs"] = frozenset({"team/train"})
-    world.provider.capacity[A100] = 2
-    world.need("train", 1, 1)
-    world.pass_time(1500)
-    assert {pod.workspace for pod in world.pods.values() if pod.node} == {"serve"}
-    assert sum(world.provider.machines().values()) == 1
-
-
-def test_a_service_of_the_same_workspace_is_no_part_of_an_incomplete_set() -> None:
-    world = World(group_of(A100))
-    world.need("train")
-    world.pods = {key: replace(pod, serves=True) for key, pod in world.pods.items()}
-    world.pass_time(400)
-    world.view["gangs"] = frozenset({"team/train"})
-    world.provider.capacity[A100] = 2
-    world.need("train", 1, 1)
-    world.pass_time(1500)
-    assert [pod.serves for pod in world.pods.values() if pod.node] == [True]
-    assert sum(world.provider.machines().values()) == 1
 
 
 # -- many pools ------------------------------------------------------------------------------------------------------

@@ -10,16 +10,25 @@ import pytest
 
 from kairay.errors import InputError
 from kairay.memory import Dtype
-from kairay.plan import Candidate, Engine, Plan, PlanTarget, Work, make_plan
-from kairay.plan_serving import REFERENCE_CONTEXT, ReplicaBounds, shape_serving
-from kairay.presets import Preset, find_preset, load_presets
-from kairay.skus import Device, MachineProbe, ProbedGpu, Sku, SkuKind, load_skus, local_machine
-from kairay.workspace import Workspace, parse_documents
+from kairay.plan import Engine, Work
+from kairay.plan_serving import REFERENCE_CONTEXT
+from kairay.presets import find_preset, load_presets
+from kairay.skus import Device, Sku, SkuKind, load_skus
+from planning import (
+    GIB,
+    RETIRED,
+    chosen,
+    header,
+    inference,
+    laptop,
+    only,
+    planned,
+    shape,
+    tuning,
+    weighed,
+)
 
-TODAY = date(2026, 11, 24)
-GIB = 2**30
 T4, A10, A100 = "Standard_NC4as_T4_v3", "Standard_NV36ads_A10_v5", "Standard_NC24ads_A100_v4"
-RETIRED = "Standard_NC6s_v3"
 
 
 def test_the_walk_throughs_size_is_retired_and_priced_replacements_are_named() -> None:
@@ -282,88 +291,6 @@ def test_a_larger_gpu_takes_larger_micro_batches_for_the_same_step() -> None:
     assert batches[0] < batches[-1]
 
 
-def test_a_laptop_tunes_and_serves_the_demo_model() -> None:
-    plan = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=laptop(8, free=6))
-    assert plan.problems == ()
-    assert plan.tuning is not None
-    assert plan.serving is not None
-    assert (plan.tuning.device, plan.tuning.dtype, plan.tuning.workers) == (Device.CPU, Dtype.FLOAT32, 1)
-    assert (plan.tuning.cpus_per_worker, plan.tuning.gpus_per_worker) == (2, 0)
-    assert (plan.serving.engine, plan.serving.min_replicas) == (Engine.TRANSFORMERS, 1)
-    assert plan.serving.threads == 2
-    assert plan.usd_per_hour is None
-
-
-def test_what_is_free_now_changes_no_plan_but_warns() -> None:
-    roomy, full = (
-        planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=laptop(8, free=free)) for free in (7, 1)
-    )
-    assert (roomy.tuning, roomy.serving, roomy.warnings) == (full.tuning, full.serving, ())
-    assert "1 GiB is free now: end other programs first" in full.warnings[0]
-
-
-def test_a_processor_with_bfloat16_units_uses_them() -> None:
-    machine = local_machine(MachineProbe(cores=8, ram_bytes=64 * GIB, available_bytes=60 * GIB, bf16=True))
-    plan = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=machine)
-    assert shape(plan) == (Device.CPU, Dtype.BFLOAT16)
-
-
-def test_a_laptop_that_is_too_small_is_told_by_how_much() -> None:
-    plan = planned(tuning("phi-4"), target=PlanTarget.LOCAL, machine=laptop(8, free=6))
-    assert plan.chosen is None
-    assert "this machine has 8 GiB, of which 6.8 GiB may be used" in plan.problems[0]
-    assert plan.problems[0].startswith("tuning needs 68.")
-    assert "take a smaller preset, or run it on a cluster" in plan.problems[0]
-
-
-def test_locally_the_size_in_the_file_is_not_used_and_no_price_refused() -> None:
-    workspace = tuning("smollm2", instance=RETIRED, resource="\n  maxHourlyCostUSD: 0.01")
-    plan = planned(workspace, target=PlanTarget.LOCAL, machine=laptop(16, free=12))
-    assert plan.problems == ()
-    assert (
-        f"resource.instanceType {RETIRED} (which Azure retired on 2025-09-30) is for a cluster"
-        in plan.warnings[0]
-    )
-
-
-def test_a_local_gpu_is_used() -> None:
-    plan = planned(tuning("phi-3-mini-4k-instruct"), target=PlanTarget.LOCAL, machine=workstation(24))
-    assert shape(plan) == (Device.CUDA, Dtype.BFLOAT16)
-    assert plan.serving is not None
-    assert (plan.serving.engine, plan.serving.device) == (Engine.TRANSFORMERS, Device.CUDA)
-
-
-def test_a_local_gpu_that_is_too_small_leaves_the_work_to_the_processor() -> None:
-    plan = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=workstation(1))
-    assert chosen(plan).sku.name == "this machine, without its GPU"
-    assert shape(plan)[0] is Device.CPU
-
-
-def test_more_workers_than_the_machine_has_is_a_problem() -> None:
-    plan = planned(
-        tuning("smollm2", extra="\n  workers: 3"), target=PlanTarget.LOCAL, machine=laptop(64, free=60)
-    )
-    assert "tuning.workers asks for 3, there are 2 cores" in plan.problems[0]
-
-
-def test_two_workers_take_two_copies_of_everything() -> None:
-    one = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=laptop(64, free=60)).tuning
-    two = planned(
-        tuning("smollm2", extra="\n  workers: 2"), target=PlanTarget.LOCAL, machine=laptop(64, free=60)
-    ).tuning
-    assert one is not None
-    assert two is not None
-    assert two.memory.weights == 2 * one.memory.weights
-    assert two.cpus_per_worker == 1
-
-
-def test_for_a_cluster_this_machine_is_shown_but_never_chosen() -> None:
-    plan = planned(inference("smollm2"), machine=laptop(16, free=12))
-    assert plan.candidates[-1].sku.name == "this machine"
-    assert plan.candidates[-1].reason == "fits; `kairay run` uses it"
-    assert chosen(plan).sku.name != "this machine"
-
-
 def test_facts_that_are_missing_are_owned_up_to() -> None:
     preset = find_preset("phi-4")
     unknown = replace(preset, model=replace(preset.model, vocab_size=None))
@@ -415,95 +342,5 @@ def test_a_template_brings_its_own_container_so_there_is_nothing_to_plan() -> No
         planned(only(header("x", None, "") + body), preset=find_preset("phi-4"))
 
 
-HEADER = """
-apiVersion: kaito.sh/v1beta1
-kind: Workspace
-metadata:
-  name: {name}
-resource:
-  labelSelector: {{matchLabels: {{app: test}}}}{resource}
-"""
-
-
-def tuning(
-    preset: str, *, instance: str | None = None, method: str = "qlora", extra: str = "", resource: str = ""
-) -> Workspace:
-    body = f"""tuning:
-  preset: {{name: {preset}}}
-  method: {method}
-  input: {{urls: ["https://example.com/data.jsonl"]}}
-  output: {{image: "registry.example.com/adapters/test:1", imagePushSecret: push}}{extra}
-"""
-    return only(header("tune-it", instance, resource) + body)
-
-
-def inference(
-    preset: str, *, instance: str | None = None, extra: str = "", resource: str = "", options: str = ""
-) -> Workspace:
-    body = f"inference:\n  preset:\n    name: {preset}{options}{extra}\n"
-    return only(header("serve-it", instance, resource) + body)
-
-
-def header(name: str, instance: str | None, resource: str) -> str:
-    size = "" if instance is None else f"\n  instanceType: {instance}"
-    return HEADER.format(name=name, resource=size + resource)
-
-
-def only(text: str) -> Workspace:
-    (workspace,) = parse_documents(text, "test.yaml").workspaces
-    return workspace
-
-
-def planned(
-    workspace: Workspace,
-    *,
-    preset: Preset | None = None,
-    skus: dict[str, Sku] | None = None,
-    machine: Sku | None = None,
-    target: PlanTarget = PlanTarget.CLUSTER,
-    now: date = TODAY,
-    advise: dict[str, Sku] | None = None,
-) -> Plan:
-    spec = workspace.tuning or workspace.inference
-    assert spec is not None
-    if preset is None:
-        assert spec.preset is not None
-        preset = find_preset(spec.preset.name)
-    table = load_skus() if skus is None else skus
-    return make_plan(workspace, preset, skus=table, machine=machine, target=target, now=now, advise=advise)
-
-
-def chosen(plan: Plan) -> Candidate:
-    assert plan.chosen is not None, plan.problems
-    return plan.chosen
-
-
-def weighed(plan: Plan, name: str) -> Candidate:
-    return next(candidate for candidate in plan.candidates if candidate.sku.name == name)
-
-
-def shape(plan: Plan) -> tuple[Device, Dtype]:
-    assert plan.tuning is not None, plan.problems
-    return plan.tuning.device, plan.tuning.dtype
-
-
 def fake_gpu(gib: int) -> Sku:
     return replace(load_skus()[A100], name=f"gpu-{gib:03}", bytes_per_gpu=gib * GIB, usd_per_hour=float(gib))
-
-
-def laptop(gib: int, *, free: int) -> Sku:
-    return local_machine(MachineProbe(cores=2, ram_bytes=gib * GIB, available_bytes=free * GIB))
-
-
-def workstation(gib: int) -> Sku:
-    gpu = ProbedGpu(name="RTX", total_bytes=gib * GIB, free_bytes=(gib - 1) * GIB, compute_capability=(8, 9))
-    return local_machine(MachineProbe(cores=16, ram_bytes=64 * GIB, available_bytes=60 * GIB, gpus=(gpu,)))
-
-
-def test_a_model_is_not_split_over_the_gpus_of_ones_own_machine() -> None:
-    gpu = ProbedGpu(name="A10", total_bytes=12 * GIB, free_bytes=12 * GIB, compute_capability=(8, 6))
-    probe = MachineProbe(cores=8, ram_bytes=16 * GIB, available_bytes=16 * GIB, gpus=(gpu, gpu))
-    bounds = ReplicaBounds(min_replicas=1, max_replicas=1, idle_seconds=600)
-    split = shape_serving(find_preset("llama-3.1-8b-instruct").model, local_machine(probe), bounds)
-    assert (split.device, split.tensor_parallel, split.pipeline_parallel) == (Device.CUDA, 1, 1)
-    assert not split.memory.fits

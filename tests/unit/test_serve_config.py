@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,14 @@ import pytest
 
 from kairay.config_maps import engine_settings
 from kairay.errors import InputError
-from kairay.machine import MachineProbe
-from kairay.plan import Plan, PlanTarget, make_plan
-from kairay.presets import find_preset
+from kairay.plan import Plan
 from kairay.ray.serve_config import check_serve_config, serve_config
 from kairay.ray.target import CLUSTER, LOCAL, ServedAdapter, ServicePlace, Target
-from kairay.skus import Device, load_skus, local_machine
+from kairay.skus import Device
 from kairay.workspace import parse_documents
+from planning import plan_on_laptop
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-LAPTOP = MachineProbe(cores=2, ram_bytes=16 * 2**30, available_bytes=14 * 2**30, bf16=False)
 INFERENCE = """
 apiVersion: kaito.sh/v1beta1
 kind: Workspace
@@ -37,17 +34,8 @@ TUNED = ServicePlace(
 )  # fmt: skip
 
 
-def plan_on_laptop() -> Plan:
-    workspace = parse_documents(INFERENCE, "test.yaml").workspaces[0]
-    preset = find_preset("smollm2-135m-instruct")
-    plan = make_plan(
-        workspace,
-        preset,
-        skus=load_skus(),
-        machine=local_machine(LAPTOP),
-        target=PlanTarget.LOCAL,
-        now=date(2026, 11, 24),
-    )
+def fixed_plan() -> Plan:
+    plan = plan_on_laptop(parse_documents(INFERENCE, "test.yaml").workspaces[0])
     assert plan.serving is not None
     # Written out, so that golden files hold still when the planner learns to plan better.
     fixed = replace(
@@ -62,7 +50,7 @@ def plan_on_laptop() -> Plan:
 
 
 def render(target: Target = LOCAL, place: ServicePlace = TUNED, plan: Plan | None = None) -> dict[str, Any]:
-    return serve_config(plan or plan_on_laptop(), target, place, engine_config={})
+    return serve_config(plan or fixed_plan(), target, place, engine_config={})
 
 
 def test_the_local_config_is_stable_to_the_byte() -> None:
@@ -123,7 +111,7 @@ def test_the_application_accepts_its_keys_and_user_config() -> None:
 
 
 def test_a_cluster_begins_with_no_more_replicas_than_it_keeps() -> None:
-    plan = plan_on_laptop()
+    plan = fixed_plan()
     assert plan.serving is not None
     idle = replace(plan, serving=replace(plan.serving, min_replicas=0))
     first = [
@@ -136,7 +124,7 @@ def test_a_cluster_begins_with_no_more_replicas_than_it_keeps() -> None:
 
 
 def test_on_gpus_a_replica_takes_its_gpus_and_counts_their_memory_together() -> None:
-    plan = plan_on_laptop()
+    plan = fixed_plan()
     assert plan.serving is not None
     shape = replace(plan.serving, device=Device.CUDA, tensor_parallel=2, kv_cache_bytes=10, threads=None)
     app = render(CLUSTER, plan=replace(plan, serving=shape))["applications"][0]

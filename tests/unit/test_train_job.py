@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import pytest
 
 from kairay.config_maps import training_sections
 from kairay.errors import InputError
-from kairay.machine import MachineProbe
-from kairay.plan import Plan, PlanTarget, make_plan
-from kairay.presets import find_preset
+from kairay.plan import Plan
 from kairay.ray.target import CLUSTER, LOCAL, JobPlaces
 from kairay.ray.train_job import entrypoint, job_id, job_request, tune_config
-from kairay.skus import load_skus, local_machine
 from kairay.workspace import parse_documents
+from planning import plan_on_laptop
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-LAPTOP = MachineProbe(cores=2, ram_bytes=16 * 2**30, available_bytes=14 * 2**30, bf16=False)
 TUNING = """
 apiVersion: kaito.sh/v1beta1
 kind: Workspace
@@ -41,17 +37,8 @@ PLACES = JobPlaces(
 )
 
 
-def plan_on_laptop(text: str = TUNING) -> Plan:
-    workspace = parse_documents(text, "test.yaml").workspaces[0]
-    preset = find_preset("smollm2-135m-instruct")
-    plan = make_plan(
-        workspace,
-        preset,
-        skus=load_skus(),
-        machine=local_machine(LAPTOP),
-        target=PlanTarget.LOCAL,
-        now=date(2026, 11, 24),
-    )
+def fixed_plan(text: str = TUNING) -> Plan:
+    plan = plan_on_laptop(parse_documents(text, "test.yaml").workspaces[0])
     assert plan.tuning is not None
     # Written out, so that golden files hold still when the planner or a preset changes.
     fixed = replace(plan.tuning, cpus_per_worker=2, sequence_length=512, micro_batch=1, accumulation=1)
@@ -64,19 +51,17 @@ def test_the_command_line_is_the_one_that_a_person_would_type() -> None:
 
 
 def test_the_local_configuration_is_stable_to_the_byte() -> None:
-    config = tune_config(plan_on_laptop(), LOCAL, PLACES, revision="0a1b2c", parameters={})
+    config = tune_config(fixed_plan(), LOCAL, PLACES, revision="0a1b2c", parameters={})
     assert_golden("tune-config-local.json", config)
 
 
 def test_the_local_job_is_stable_to_the_byte() -> None:
-    assert_golden(
-        "tuning-job-local.json", job_request(plan_on_laptop(), PLACES, revision="0a1b2c", attempt=1)
-    )
+    assert_golden("tuning-job-local.json", job_request(fixed_plan(), PLACES, revision="0a1b2c", attempt=1))
 
 
 def test_local_and_cluster_differ_in_their_target_only() -> None:
-    local = tune_config(plan_on_laptop(), LOCAL, PLACES, revision="0a1b2c", parameters={})
-    cluster = tune_config(plan_on_laptop(), CLUSTER, PLACES, revision="0a1b2c", parameters={})
+    local = tune_config(fixed_plan(), LOCAL, PLACES, revision="0a1b2c", parameters={})
+    cluster = tune_config(fixed_plan(), CLUSTER, PLACES, revision="0a1b2c", parameters={})
     differing = {key for key in local if local[key] != cluster[key]}
     assert differing == {"gpuWaitSeconds", "maxFailures", "tunerResource"}
     assert local.keys() == cluster.keys()
@@ -86,13 +71,13 @@ def test_the_job_accepts_what_it_is_told() -> None:
     from kairay_train.config import TuneConfig
 
     parameters = {"TrainingArguments": {"num_train_epochs": 2}}
-    config = tune_config(plan_on_laptop(), LOCAL, PLACES, revision="0a1b2c", parameters=parameters)
+    config = tune_config(fixed_plan(), LOCAL, PLACES, revision="0a1b2c", parameters=parameters)
     read = TuneConfig.model_validate_json(json.dumps(config))
     assert (read.workspace, read.revision, read.data) == ("my-tuning", "0a1b2c", PLACES.data)
 
 
 def test_several_gpus_share_the_optimiser_state() -> None:
-    plan = plan_on_laptop()
+    plan = fixed_plan()
     assert plan.tuning is not None
     two = replace(plan, tuning=replace(plan.tuning, workers=2, gpus_per_worker=1))
     assert tune_config(two, CLUSTER, PLACES, revision="0a1b2c", parameters={})["deepspeed"] == "zero2"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,9 @@ def rows_attention(
     assert attention_mask is None
     assert query.shape[0] == 1 or layout is None
     groups = query.shape[1] // key.shape[1]
+    attend = partial(_causal, groups=groups, scaling=scaling, dropout=dropout, window=sliding_window)
     if layout is None:
-        out = _causal(query, key, value, groups, scaling, dropout, sliding_window)
+        out = attend(query, key, value)
         return out.transpose(1, 2).contiguous(), None
     prefix, (count, longest) = layout.prefix, layout.gather.shape
     index = layout.gather.reshape(-1)
@@ -139,10 +141,10 @@ def rows_attention(
         head_k, head_v = key[:, :, :prefix], value[:, :, :prefix]
         k = torch.cat([head_k.expand(count, -1, -1, -1), k], dim=2)
         v = torch.cat([head_v.expand(count, -1, -1, -1), v], dim=2)
-    out = _causal(q, k, v, groups, scaling, dropout, sliding_window)
+    out = attend(q, k, v)
     flat = out.transpose(1, 2).reshape(1, count * longest, *out.shape[1::2])[:, layout.scatter]
     if prefix:
-        head = _causal(query[:, :, :prefix], head_k, head_v, groups, scaling, dropout, sliding_window)
+        head = attend(query[:, :, :prefix], head_k, head_v)
         flat = torch.cat([head.transpose(1, 2), flat], dim=1)
     return flat.contiguous(), None
 
@@ -156,6 +158,7 @@ def _causal(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    *,
     groups: int,
     scaling: float | None,
     dropout: float,

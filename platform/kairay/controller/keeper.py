@@ -18,9 +18,10 @@ from kairay.controller.board import NodeBoard
 from kairay.controller.log import Log
 from kairay.controller.look import Views
 from kairay.controller.metrics import Metrics
+from kairay.controller.occupants import nodes_in_use
 from kairay.errors import InputError, KairayError, TransientError
 from kairay.kube.interface import Cluster
-from kairay.kube.objects import CONFIG_MAP, NODE, POD, Key, Manifest, uid_of
+from kairay.kube.objects import CONFIG_MAP, NODE, POD, Key, uid_of
 from kairay.nodes.actions import (
     CordonNode,
     DeletePool,
@@ -35,9 +36,6 @@ from kairay.nodes.actions import (
 )
 from kairay.nodes.demand import WorkerPod, view_group_node, view_worker
 from kairay.nodes.interface import (
-    GPU_TAINT_KEY,
-    GPU_TAINT_VALUE,
-    GroupNode,
     NodeGroup,
     NodeProvider,
     Offer,
@@ -173,24 +171,11 @@ class NodeKeeper:
             nodes=nodes,
             quotas=await tools.provider.quota(_offers_wanted(groups, pods)),
             prices=self._prices(groups.values(), tools.board.suggestions().values()),
-            in_use=await self._in_use(nodes, pods),
+            in_use=await nodes_in_use(nodes, pods, live=tools.views[NODE], cluster=tools.cluster),
             gangs=tools.board.gangs(),
             suggestions=tools.board.suggestions(),
             provider=tools.provider_name,
         )
-
-    async def _in_use(self, nodes: Iterable[GroupNode], pods: Iterable[WorkerPod]) -> frozenset[str]:
-        """Nodes without a worker of ours that other people's pods are on; asked of the API server, node by node."""
-        busy = {pod.node for pod in pods if pod.holds}
-        idle = [node.name for node in nodes if node.name not in busy]
-        found = []
-        for name in idle:
-            live = self._tools.views[NODE].get("", name) or {}
-            taints = [each["key"] for each in (live.get("spec") or {}).get("taints", ())]
-            on_it, _ = await self._tools.cluster.list(POD, fields={"spec.nodeName": name})
-            if any(_keeps_a_node(pod, tainted=GPU_TAINT_KEY in taints) for pod in on_it):
-                found.append(name)
-        return frozenset(found)
 
     def _prices(
         self, groups: Iterable[NodeGroup], others: Iterable[tuple[Offer, ...]]
@@ -283,23 +268,6 @@ def _offers_wanted(groups: Mapping[str, NodeGroup], pods: Iterable[WorkerPod]) -
     """Of groups with a pod that waits, without repetition."""
     names = {pod.group for pod in pods if pod.waits}
     return sorted({offer for name in names if name in groups for offer in groups[name].offers})
-
-
-def _keeps_a_node(pod: Manifest, *, tainted: bool) -> bool:
-    """Somebody's work: not a DaemonSet's, not the kubelet's own, and not at its end.
-
-    What does not tolerate the taint of GPU nodes was there before it, and is no reason to keep a node that has it.
-    """
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-        return False
-    if {each.get("kind") for each in pod["metadata"].get("ownerReferences", ())} & {"DaemonSet", "Node"}:
-        return False
-    tolerations = (pod.get("spec") or {}).get("tolerations", ())
-    return not tainted or any(
-        each.get("key", GPU_TAINT_KEY) == GPU_TAINT_KEY
-        and each.get("value", GPU_TAINT_VALUE) == GPU_TAINT_VALUE
-        for each in tolerations
-    )
 
 
 def _on(action: NodeAction) -> str:

@@ -38,7 +38,7 @@ from kairay.kube.objects import (
     labels_of,
 )
 from kairay.names import claim_name, ray_service_name, run_name
-from kairay.nodes.existing import NodeView, view_node
+from kairay.nodes.existing import NodeViews
 from kairay.objects.metadata import REVISION_LABEL, WORKSPACE_LABEL
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import tuning_progress
@@ -80,11 +80,15 @@ Views = Mapping[Kind, View]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """What no watch tells of pods that do not start: asked for seldom, and remembered."""
+class Sources:
+    """Whom a pass asks; one for all passes."""
 
+    views: Views
+    cluster: Cluster
+    ray: RayApi
     events: PodEvents
     clusters: RayClusters
+    nodes: NodeViews
 
     def forget(self, name: WorkspaceName) -> None:
         """A Workspace that is gone."""
@@ -92,16 +96,9 @@ class Words:
         self.clusters.forget(name)
 
 
-async def look(
-    workspace: Workspace,
-    manifest: Manifest,
-    views: Views,
-    cluster: Cluster,
-    ray: RayApi,
-    words: Words,
-    now: datetime,
-) -> Observed:
+async def look(workspace: Workspace, manifest: Manifest, sources: Sources, now: datetime) -> Observed:
     """Everything that a decision needs; what Ray does not answer is left out, never an error."""
+    views = sources.views
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     live = {key_of(each): each for kind in OWNED for each in views[kind].by_label(namespace, name)}
     for kind, other in _places(name):
@@ -109,24 +106,24 @@ async def look(
             live.setdefault(Key(kind, namespace, other), found)
     text, problem = _config(workspace, namespace, views)
     pods = [each for key, each in live.items() if key.kind == POD]
-    heard = await words.events.hear(
+    heard = await sources.events.hear(
         (namespace, name), pods, lambda claim: views[CLAIM].get(namespace, claim), now
     )
     seen = Observed(
         workspace=manifest,
         live=live,
-        nodes=tuple(_node_views(views)),
+        nodes=sources.nodes.of(views[NODE].all()),
         config_text=text,
         config_problem=problem,
         complaints=heard.complaints,
         hear_again=heard.again,
     )
-    seen = await _ask_clusters(seen, words.clusters, now)
+    seen = await _ask_clusters(seen, sources.clusters, now)
     if workspace.tuning is None:
         return seen
     if problem is None and _is_to_begin(seen):
         seen = replace(seen, config_problem=_missing_data(workspace, namespace, views))
-    return await _ask_ray(seen, cluster, ray, now)
+    return await _ask_ray(seen, sources, now)
 
 
 async def _ask_clusters(seen: Observed, clusters: RayClusters, now: datetime) -> Observed:
@@ -150,10 +147,6 @@ def _places(name: str) -> tuple[tuple[Kind, str], ...]:
         (NETWORK_POLICY, name),
         (CLAIM, claim_name(name)),
     )
-
-
-def _node_views(views: Views) -> Iterable[NodeView]:
-    return (view_node(node) for node in views[NODE].all())
 
 
 def _config(workspace: Workspace, namespace: str, views: Views) -> tuple[str | None, str | None]:
@@ -183,7 +176,7 @@ def _missing_data(workspace: Workspace, namespace: str, views: Views) -> str | N
     return f"tuning.input: there is no ConfigMap {name} in namespace {namespace}; apply it"
 
 
-async def _ask_ray(seen: Observed, cluster: Cluster, ray: RayApi, now: datetime) -> Observed:
+async def _ask_ray(seen: Observed, sources: Sources, now: datetime) -> Observed:
     job = _current_job(seen)
     if job is None:
         return seen
@@ -192,22 +185,17 @@ async def _ask_ray(seen: Observed, cluster: Cluster, ray: RayApi, now: datetime)
         pod for pod in seen.all(POD) if labels_of(pod).get("ray.io/cluster") == status.get("rayClusterName")
     ]
     if status.get("jobStatus") == "SUCCEEDED":
-        word = await _last_word(seen, status, pods, cluster, ray, now)
+        word = await _last_word(seen, status, pods, sources, now)
         return seen if word is None else replace(seen, result=word)
     if status.get("jobStatus") != "RUNNING":
         return seen
     addresses = sorted(str(pod["status"]["podIP"]) for pod in pods if (pod.get("status") or {}).get("podIP"))
-    progress = tuning_progress(await ray.metrics(addresses), _run(job))
+    progress = tuning_progress(await sources.ray.metrics(addresses), _run(job))
     return replace(seen, progress=progress)
 
 
 async def _last_word(
-    seen: Observed,
-    status: Mapping[str, object],
-    pods: list[Manifest],
-    cluster: Cluster,
-    ray: RayApi,
-    now: datetime,
+    seen: Observed, status: Mapping[str, object], pods: list[Manifest], sources: Sources, now: datetime
 ) -> JobWord | None:
     """None: try again soon."""
     head = next((pod for pod in pods if labels_of(pod).get(ROLE_LABEL) == "head"), None)
@@ -217,8 +205,8 @@ async def _last_word(
     if address is None:
         return JobWord() if late or head is None else None
     try:
-        token = await _token(seen, str(status["rayClusterName"]), cluster)
-        word = await ray.last_word(str(address), token, str(status["jobId"]))
+        token = await _token(seen, str(status["rayClusterName"]), sources.cluster)
+        word = await sources.ray.last_word(str(address), token, str(status["jobId"]))
     except KairayError:
         return JobWord() if late else None
     return word

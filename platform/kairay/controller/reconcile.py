@@ -14,7 +14,7 @@ from kairay.controller.board import NodeBoard
 from kairay.controller.decide import Decision, World, decide, owner_of, refuse
 from kairay.controller.events import Recorder
 from kairay.controller.held import hold
-from kairay.controller.look import Views, Words, look
+from kairay.controller.look import Sources, Views, look
 from kairay.controller.models import REFUSAL_LASTS, Models
 from kairay.controller.observed import Observed
 from kairay.controller.pod_events import PodEvents
@@ -37,6 +37,7 @@ from kairay.kube.objects import (
     uid_of,
     version_of,
 )
+from kairay.nodes.existing import NodeViews
 from kairay.objects.metadata import APPLIED, KAIRAY, MANAGED_BY
 from kairay.skus import Sku
 from kairay.workspace import Workspace, parse_workspace
@@ -76,16 +77,17 @@ class Reconciler:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._written: dict[tuple[str, str], Manifest] = {}
-        self._words = Words(
-            events=PodEvents(tools.cluster, tools.lost), clusters=RayClusters(tools.cluster, tools.lost)
-        )
+        self._sources = Sources(
+            views=tools.views, cluster=tools.cluster, ray=tools.ray, events=PodEvents(tools.cluster, tools.lost),
+            clusters=RayClusters(tools.cluster, tools.lost), nodes=NodeViews(),
+        )  # fmt: skip
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """One pass; seconds until the next one is wanted, None: when something changes. Raises the error tree."""
         found = self._newest(namespace, name)
         if found is None or "deletionTimestamp" in found["metadata"]:
             self._written.pop((namespace, name), None)
-            self._words.forget((namespace, name))
+            self._sources.forget((namespace, name))
             self._tools.board.want((namespace, name), None)
             return None
         tools = self._tools
@@ -96,7 +98,7 @@ class Reconciler:
         seen = Observed(workspace=found)
         try:
             workspace = parse_workspace(found)
-            seen = await look(workspace, found, tools.views, tools.cluster, tools.ray, self._words, world.now)
+            seen = await look(workspace, found, self._sources, world.now)
             seen = await self._with_model(workspace, seen, world.now)
             decision = decide(workspace, seen, world)
             waits = await self._apply(seen, decision)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kairay.nodes.interface import RefusalKind
+from kairay.nodes.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,26 +54,17 @@ class Complaint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One kind of error: it fits when one of its patterns is found."""
+class Row(Verdict):
+    """One kind of error: it fits when one of its patterns is found. `facts_of` and `refusal_of` fill the message in."""
 
     title: str
     """In a few words, for docs/aks.md; what stands in quotes is Azure's."""
-    kind: RefusalKind
     code: str = ""
     """Regular expression for a whole code."""
     text: str = ""
     """Regular expression somewhere in the text, whatever the case."""
     status: str = ""
     """Regular expression for the whole HTTP status."""
-    avoid: float = 0.0
-    """Seconds until the offer is worth another try."""
-    avoid_spot: float | None = None
-    """The same for spot machines, where it differs."""
-    retry: float = 0.0
-    """Seconds until the same call is, where no header says."""
-    message: str
-    """With the remedy; `facts_of` and `refusal_of` fill in {size}, {family}, {figures}, {said} and others."""
 
     def fits(self, complaint: Complaint) -> bool:
         """Whether it is this error."""

@@ -20,11 +20,5 @@ def refusal_of(complaint: Complaint, offer: Offer | None = None) -> Refusal:
         "said": first_sentence(found.text) or found.code,
         "code": found.code,
     }
-    spot = offer is not None and offer.spot and row.avoid_spot is not None
-    return Refusal(
-        kind=row.kind,
-        code=found.code or complaint.code,
-        message=row.message.format(**facts),
-        avoid_seconds=(row.avoid_spot or 0.0) if spot else row.avoid,
-        retry_after=row.retry if complaint.retry_after is None else complaint.retry_after,
-    )
+    spot = offer is not None and offer.spot
+    return row.refusal(found.code or complaint.code, facts, spot=spot, retry_after=complaint.retry_after)

@@ -70,12 +70,29 @@ def view_node(node: Mapping[str, Any]) -> NodeView:
     )
 
 
+class NodeViews:
+    """Views that are drawn once for each object, since every Workspace's pass looks at all nodes. For what a cache
+    holds: an object in it stays as it is until another takes its place."""
+
+    def __init__(self) -> None:
+        self._drawn: dict[str, tuple[Mapping[str, Any], NodeView]] = {}
+
+    def of(self, nodes: Iterable[Mapping[str, Any]]) -> tuple[NodeView, ...]:
+        """One view for each node; those that are not among them are forgotten."""
+        before, self._drawn = self._drawn, {}
+        for node in nodes:
+            name = node["metadata"]["name"]
+            known = before.get(name)
+            self._drawn[name] = known if known is not None and known[0] is node else (node, view_node(node))
+        return tuple(view for _, view in self._drawn.values())
+
+
 def matching(nodes: Iterable[NodeView], selector: LabelSelector) -> tuple[NodeView, ...]:
     """Nodes that carry the labels, by name."""
     found = (
         node
         for node in nodes
-        if all(node.labels.get(key) == value for key, value in selector.match_labels.items())
+        if selector.match_labels.items() <= node.labels.items()
         and all(node.labels.get(each.key) in each.values for each in selector.match_expressions)
     )
     return tuple(sorted(found, key=lambda node: node.name))
@@ -92,12 +109,16 @@ def sizes_on(nodes: Iterable[NodeView], skus: Mapping[str, Sku], mig: str | None
     if mig is None and any(_is_whole(node, skus) for node in nodes):
         nodes = [node for node in nodes if node.mig is None]
     for node in nodes:
+        if node.slices and not node.gpus:
+            continue
         known = find_sku(node.instance_type, skus) if node.instance_type else None
         if known is None or node.mig is not None:
             size = _discovered(node, known)
+        elif known.name in sizes:
+            continue  # As hundreds of nodes before it.
         else:
             size = replace(known, retired_on=None, status=SkuStatus.AVAILABLE, as_found=True)
-        if size is not None and (node.gpus or not node.slices):
+        if size is not None:
             sizes.setdefault(size.name, size)
     return sizes
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from kairay.nodes.fake_pool import KeptPool, Machine
 from kairay.nodes.interface import (
     GroupNode,
-    NodeGroup,
     Offer,
     Pool,
     PoolSpec,
@@ -37,25 +37,6 @@ class Delays:
     """From then until its device plugin advertises GPUs."""
     removal: float = 60.0
     """Until removed nodes are gone."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Machine:
-    name: str
-    ready_at: datetime
-    gpus_at: datetime
-    gone_at: datetime | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class _Kept:
-    pool: Pool
-    spec: PoolSpec | None
-    rest_at: datetime | None = None
-    fails: Refusal | None = None
-    """How the running operation ends."""
-    machines: list[_Machine] = field(default_factory=list)
-    deleted: bool = False
 
 
 class FakeProvider:
@@ -82,7 +63,7 @@ class FakeProvider:
         self.quotas: dict[Offer, Quota] = {}
         self._now, self._joins = now, joins
         self._draw = delays if callable(delays) else (lambda: delays or Delays())
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, KeptPool] = {}
         self._refusals: list[tuple[str, Offer | None, Refusal]] = []
         self._failures: list[tuple[Offer, int, Refusal]] = []
         self._told: set[str] = set()
@@ -111,7 +92,7 @@ class FakeProvider:
             phase="Succeeded",
             mig=spec.group.mig,
         )
-        self._kept[spec.name] = _Kept(pool=pool, spec=spec)
+        self._kept[spec.name] = KeptPool(pool=pool, spec=spec)
         self._start(spec.name, "ensure", count, "Creating")
 
     async def scale(self, pool: Pool, count: int) -> None:
@@ -135,7 +116,7 @@ class FakeProvider:
         for machine in leaving:
             machine.gone_at = gone_at
         self._write(pool.name, "remove", len(leaving), count=max(0, kept.pool.count - len(leaving)))
-        self._busy(kept, "DeletingMachines", gone_at)
+        kept.begin("DeletingMachines", gone_at)
 
     async def delete(self, pool: Pool) -> None:
         """See NodeProvider."""
@@ -146,7 +127,7 @@ class FakeProvider:
         kept = self._writable(pool)
         self._write(pool.name, "delete", 0)
         kept.deleted = True
-        self._busy(kept, "Deleting", self._now() + timedelta(seconds=self._draw().removal))
+        kept.begin("Deleting", self._now() + timedelta(seconds=self._draw().removal))
 
     async def quota(self, offers: Iterable[Offer]) -> Mapping[Offer, Quota]:
         """See NodeProvider."""
@@ -159,7 +140,7 @@ class FakeProvider:
         """Machines that have joined, as Kubernetes would have them: not ready for a moment, then without GPUs."""
         self.advance()
         return tuple(
-            self._node(kept, machine)
+            kept.node(machine, self._now())
             for _, kept in sorted(self._kept.items())
             for machine in kept.machines
             if machine.ready_at <= self._now()
@@ -167,14 +148,8 @@ class FakeProvider:
 
     def next_event(self) -> datetime | None:
         """When something happens by itself next."""
-        times = [kept.rest_at for kept in self._kept.values()]
-        times += [
-            when
-            for kept in self._kept.values()
-            for each in kept.machines
-            for when in (each.ready_at, each.gpus_at, each.gone_at)
-        ]
-        return min((when for when in times if when is not None and when > self._now()), default=None)
+        moments = (when for kept in self._kept.values() for when in kept.moments())
+        return min((when for when in moments if when > self._now()), default=None)
 
     def machines(self) -> Counter[Offer]:
         """Machines that are paid for now, joined or not."""
@@ -196,7 +171,7 @@ class FakeProvider:
 
     def put_foreign(self, pool: Pool) -> None:
         """A pool that somebody else has made."""
-        self._kept[pool.name] = _Kept(pool=pool, spec=None)
+        self._kept[pool.name] = KeptPool(pool=pool, spec=None)
 
     def change(self, name: str, **changes: object) -> None:
         """Somebody else changes a pool: its count, bounds, state."""
@@ -223,7 +198,7 @@ class FakeProvider:
                 if machine.ready_at <= now and machine.name not in self._told:
                     self._told.add(machine.name)
                     if self._joins is not None:
-                        self._joins(self._node(kept, machine))
+                        self._joins(kept.node(machine, now))
 
     # -- how ----------------------------------------------------------------------------------------------------
 
@@ -234,7 +209,7 @@ class FakeProvider:
                 del self._refusals[index]
                 raise RefusedError(refusal)
 
-    def _writable(self, pool: Pool) -> _Kept:
+    def _writable(self, pool: Pool) -> KeptPool:
         self.advance()
         kept = self._kept.get(pool.name)
         if kept is None:
@@ -255,12 +230,12 @@ class FakeProvider:
         for _ in range(come):
             machine = f"{name}-{self.made[name]:06d}"
             gpus_at = ready_at + timedelta(seconds=delays.gpus)
-            kept.machines.append(_Machine(name=machine, ready_at=ready_at, gpus_at=gpus_at))
+            kept.machines.append(Machine(name=machine, ready_at=ready_at, gpus_at=gpus_at))
             self.made[name] += 1
         self._write(name, call, count, count=count)
-        self._busy(kept, phase, now + timedelta(seconds=delays.pool))
+        kept.begin(phase, now + timedelta(seconds=delays.pool))
 
-    def _outcome(self, kept: _Kept, wanted: int) -> tuple[int, Refusal | None]:
+    def _outcome(self, kept: KeptPool, wanted: int) -> tuple[int, Refusal | None]:
         offer = kept.pool.offer
         for index, (failing, come, refusal) in enumerate(self._failures):
             if failing == offer:
@@ -278,17 +253,11 @@ class FakeProvider:
         self.change(name, refusal=None, **changes)
         self.log.append((self._now(), call, name, amount))
 
-    def _busy(self, kept: _Kept, phase: str, until: datetime) -> None:
-        kept.rest_at = until
-        kept.pool = replace(kept.pool, state=PoolState.BUSY, phase=phase)
-
-    def _rest(self, name: str, kept: _Kept) -> None:
+    def _rest(self, name: str, kept: KeptPool) -> None:
         if kept.deleted:
             del self._kept[name]
             return
-        failed, kept.fails, kept.rest_at = kept.fails, None, None
-        state, phase = (PoolState.FAILED, "Failed") if failed else (PoolState.READY, "Succeeded")
-        kept.pool = replace(kept.pool, state=state, phase=phase, refusal=failed, version=self._version())
+        kept.end(self._version())
 
     def _mistake(self, kind: RefusalKind, message: str) -> RefusedError:
         self.mistakes[kind] += 1
@@ -297,14 +266,6 @@ class FakeProvider:
     def _version(self) -> str:
         self._changes += 1
         return str(self._changes)
-
-    def _node(self, kept: _Kept, machine: _Machine) -> GroupNode:
-        group: NodeGroup | None = kept.spec.group if kept.spec is not None else None
-        gpus = group.gpus_per_node[kept.pool.offer.instance_type] if group is not None else 0
-        return GroupNode(
-            name=machine.name, group=group.name if group is not None else "", pool=kept.pool.name,
-            gpus=gpus if machine.gpus_at <= self._now() else 0, ready=True, cordoned=False, created=machine.ready_at,
-        )  # fmt: skip
 
 
 def _refusal(kind: RefusalKind, message: str, *, avoid: float = 0.0) -> Refusal:

@@ -15,21 +15,18 @@ from typing import Final
 from kairay.nodes.aks_facts import first_sentence
 from kairay.nodes.interface import Offer, Refusal, RefusalKind
 from kairay.nodes.karpenter_complaints import Complaint
+from kairay.nodes.verdict import Verdict
 
 K = RefusalKind
 _MINUTE, _HOUR = 60.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    kind: RefusalKind
+class _Row(Verdict):
+    """{size}, {pool} and {said} of its message are filled in."""
+
     pattern: str
     """Regular expression somewhere in `reason: message`, whatever the case."""
-    avoid: float = 0.0
-    avoid_spot: float | None = None
-    retry: float = 0.0
-    message: str
-    """{size}, {pool} and {said} are filled in."""
 
 
 _TABLE: Final = (
@@ -134,12 +131,5 @@ def refusal_of(complaint: Complaint, pool: str, offer: Offer) -> Refusal:
     """What a complaint means for the offer of a pool."""
     text = f"{complaint.reason}: {complaint.message}"
     row = next(row for row in _TABLE if re.search(row.pattern, text, re.IGNORECASE | re.DOTALL))
-    said = first_sentence(complaint.message) or complaint.reason
-    spot = offer.spot and row.avoid_spot is not None
-    return Refusal(
-        kind=row.kind,
-        code=complaint.reason,
-        message=row.message.format(size=offer, pool=pool, said=said),
-        avoid_seconds=(row.avoid_spot or 0.0) if spot else row.avoid,
-        retry_after=row.retry,
-    )
+    facts = {"size": offer, "pool": pool, "said": first_sentence(complaint.message) or complaint.reason}
+    return row.refusal(complaint.reason, facts, spot=offer.spot)
