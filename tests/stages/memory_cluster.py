@@ -11,6 +11,7 @@ from kairay.controller.keeper import NodeTools
 from kairay.controller.log import Log
 from kairay.controller.look import WATCHED, Views
 from kairay.controller.metrics import Metrics
+from kairay.controller.triggers import TRIMS
 from kairay.kube.fake import FakeCluster
 from kairay.kube.objects import Kind, Manifest, labels_of
 from kairay.nodes.actions import ScalingSettings
@@ -20,20 +21,21 @@ from kairay.skus import Sku, load_skus
 
 
 class LiveView:
-    """A cache that is never behind."""
+    """A cache that is never behind, and keeps of an object what the controller's caches keep."""
 
     def __init__(self, cluster: FakeCluster, kind: Kind) -> None:
         self._cluster, self._kind = cluster, kind
 
     def get(self, namespace: str, name: str) -> Manifest | None:
-        return self._cluster.find(self._kind, namespace, name)
+        found = self._cluster.find(self._kind, namespace, name)
+        return None if found is None else TRIMS[self._kind](found)
 
     def by_label(self, namespace: str, value: str) -> Iterable[Manifest]:
         here = (each for each in self.all() if each["metadata"].get("namespace", "") == namespace)
         return [each for each in here if labels_of(each).get(WORKSPACE_LABEL) == value]
 
     def all(self) -> Iterable[Manifest]:
-        return self._cluster.all(self._kind)
+        return [TRIMS[self._kind](each) for each in self._cluster.all(self._kind)]
 
 
 def live_views(cluster: FakeCluster) -> Views:

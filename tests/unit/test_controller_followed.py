@@ -11,9 +11,11 @@ import pytest
 
 from controller_stage import Stage
 from kairay import plan_config_keys
+from kairay.controller.refusals import NotMadeError
 from kairay.controller.settings import NodeSettings, Provider, Settings
 from kairay.errors import InputError, TransientError
-from kairay.kube.objects import NODE, RAY_JOB, RAY_SERVICE, SERVICE, WORKSPACE, Key, Manifest
+from kairay.kube.errors import DeniedError
+from kairay.kube.objects import NETWORK_POLICY, NODE, RAY_JOB, RAY_SERVICE, SERVICE, WORKSPACE, Key, Manifest
 from kairay.plan_config_keys import Key as ConfigKey
 from kairay.presets import Preset, find_preset
 from kairay.skus import load_skus
@@ -308,6 +310,20 @@ def test_nodes_are_wanted_after_a_restart_while_nobody_can_say_what_the_model_is
     assert stage.board.groups() == groups
 
 
+def test_nodes_are_wanted_after_a_restart_while_an_object_beside_the_service_cannot_be_made() -> None:
+    stage = Stage()
+    stage.settings = Settings(nodes=NodeSettings(provider=Provider.AKS))
+    stage.restart()
+    serving(stage)
+    groups = stage.board.groups()
+    stage.cluster.remove(Key(NETWORK_POLICY, "team", "mine"))
+    stage.cluster.fail_next("apply", NETWORK_POLICY, DeniedError('networkpolicies "mine" is forbidden: no'))
+    stage.restart()
+    with pytest.raises(NotMadeError):
+        stage.passes()
+    assert stage.board.groups() == groups
+
+
 def larger_context(stage: Stage) -> None:
     write_config(stage, "vllm: {max-model-len: 4096, max-num-seqs: 9}")
 
@@ -416,6 +432,46 @@ def test_a_tuned_service_that_cannot_be_drawn_with_keys_is_not_opened() -> None:
     assert conditions(stage)["InferenceReady"] == ("False", "CannotBePlanned")
     assert conditions(stage)["WorkspaceSucceeded"] == ("True", "AdapterPushed")
     assert stage.cluster.all(RAY_SERVICE) == [before]
+
+
+def test_a_tuned_service_that_is_open_stays_so_where_an_edit_of_something_else_is_refused() -> None:
+    stage = Stage()
+    tuned(stage)
+    exposed(stage)
+    stage.passes(3)
+    front = stage.cluster.find(SERVICE, "team", "mine")
+    assert front is not None
+    assert front["spec"]["type"] == "LoadBalancer"
+    smaller_gpus(stage)
+    stage.restart()
+    cheaper(stage)
+    stage.passes(2)
+    assert conditions(stage)["InferenceReady"] == ("False", "CannotBePlanned")
+    assert stage.cluster.find(SERVICE, "team", "mine") == front
+
+
+def test_a_tuned_service_that_moved_wants_its_own_nodes_and_not_those_of_its_job() -> None:
+    stage = Stage()
+    stage.settings = Settings(nodes=NodeSettings(provider=Provider.AKS))
+    stage.restart()
+    tuned(stage)
+    of_the_job = stage.board.groups()
+    selector = {"labelSelector": {"matchLabels": {"app": "mine"}}}
+    edit(stage, resource={**selector, "instanceType": "Standard_NC40ads_H100_v5"})
+    stage.passes(2)
+    groups = stage.board.groups()
+    assert groups != of_the_job
+    all_smaller(stage)
+    stage.restart()
+    stage.passes(2)
+    assert stage.cluster.all(RAY_JOB)
+    assert PLANNED_ANEW in stage.status()["message"]
+    assert stage.board.groups() == groups
+    edit(stage, resource={**selector, "instanceType": "Standard_NC48ads_A100_v4"})
+    stage.restart()
+    stage.passes(2)
+    assert stage.status()["state"] == "NotReady"
+    assert stage.board.groups() == groups
 
 
 def begun(stage: Stage, text: str = TRAINING_CONFIG, **work: Any) -> str:

@@ -1,7 +1,8 @@
 """What a RayService or a RayJob was drawn for, kept on it as an annotation. Pure.
 
 A later release may count otherwise and refuse what runs. Then this tells whether its user has asked for anything else
-since, and which nodes its pods go on to want: both are lost otherwise when the controller starts again.
+since, what it serves, and which nodes its pods go on to want: all of it is lost otherwise when the controller starts
+again, whose caches keep no specs of Ray's objects.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kairay.controller.groups import IMAGE_FAMILY, NodeWish
 from kairay.controller.observed import Observed
+from kairay.controller.record import TuningRecord
 from kairay.controller.settings import Settings
 from kairay.kube.objects import RAY_JOB, RAY_SERVICE, Manifest
 
@@ -36,6 +38,17 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What a service was told."""
+
+    models: tuple[str, ...]
+    """The preset, then adapters, by name."""
+    fewest: int
+    """Replicas; 0: it may sleep."""
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnFor:
     """What an object was drawn for."""
 
@@ -46,6 +59,8 @@ class DrawnFor:
     need: Need
     wish: NodeWish | None = None
     """The nodes that Kairay was to bring."""
+    served: Served | None = None
+    """None: it serves nothing."""
 
 
 def asked_for(seen: Observed, *, tuned: str | None) -> str:
@@ -86,8 +101,11 @@ def read_drawn_for(manifest: Manifest | None) -> DrawnFor | None:
 
 
 def find_drawn_for(seen: Observed) -> DrawnFor | None:
-    """Of what is there of the Workspace, a job first: what serves meanwhile may be of an earlier revision."""
-    live = (each for kind in (RAY_JOB, RAY_SERVICE) for each in seen.all(kind) if seen.owns(each))
+    """Of what is there of the Workspace, a job first while it goes on: what serves meanwhile may be of an earlier
+    revision. One that has ended stays, and wants no node."""
+    goes_on = TuningRecord.parse(seen.status).outcome is None
+    kinds = (RAY_JOB, RAY_SERVICE) if goes_on else (RAY_SERVICE, RAY_JOB)
+    live = (each for kind in kinds for each in seen.all(kind) if seen.owns(each))
     return next((found for each in live if (found := read_drawn_for(each)) is not None), None)
 
 

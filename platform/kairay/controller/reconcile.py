@@ -110,7 +110,9 @@ class Reconciler:
             raise
         except NotMadeError as error:
             # Nothing tells when the rule or the quota has changed: tried again, later and later.
-            await self._report(seen, refuse(seen, error, world))
+            refused = refuse(seen, error, world)
+            self._want(seen, refused)
+            await self._report(seen, refused)
             raise
         except InputError as error:
             # What is in our place carries no label of ours, so no watch tells when it has gone.

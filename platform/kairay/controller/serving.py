@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import yaml
-
 from kairay.config_maps import INFERENCE_KEY, engine_settings
 from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
-from kairay.controller.drawn_for import ENABLE_LB, DrawnFor, asked_for, marked, read_drawn_for
+from kairay.controller.drawn_for import ENABLE_LB, DrawnFor, Served, asked_for, marked, read_drawn_for
 from kairay.controller.observed import Observed
 from kairay.controller.refusals import refused, with_refusal
 from kairay.controller.settings import Settings
@@ -45,17 +43,6 @@ class ServingDecision:
     """Reachable from outside the cluster, so API keys are asked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Served:
-    """What a service was told."""
-
-    models: tuple[str, ...]
-    """The preset, then adapters, by name."""
-    fewest: int
-    """Replicas; 0: it may sleep."""
-    most: int
-
-
 def decide_serving(
     workspace: Workspace,
     owner: Owner,
@@ -72,7 +59,7 @@ def decide_serving(
     )
     serving = blueprint.plan.serving
     assert serving is not None
-    served = _Served(
+    served = Served(
         models=(blueprint.plan.preset, *_adapter_names(workspace, tuned)),
         fewest=serving.min_replicas,
         most=serving.max_replicas,
@@ -82,6 +69,7 @@ def decide_serving(
         size=blueprint.sku.name,
         need=blueprint.need,
         wish=blueprint.wish,
+        served=served,
     )
     told = _told(workspace, owner, seen, served)
     return replace(told, objects=(marked(manifest, drawn_for), *told.objects))
@@ -94,11 +82,10 @@ def follow_service(
 
     None: there is none, or it was drawn for what its user has changed since.
     """
-    live = _live(owner, seen)
-    drawn_for = read_drawn_for(live)
-    if live is None or drawn_for is None or drawn_for.asked != asked_for(seen, tuned=tuned):
+    drawn_for = read_drawn_for(_live(owner, seen))
+    if drawn_for is None or drawn_for.served is None or drawn_for.asked != asked_for(seen, tuned=tuned):
         return None
-    return _told(workspace, owner, seen, _served(live))
+    return _told(workspace, owner, seen, drawn_for.served)
 
 
 def without_service(workspace: Workspace, owner: Owner, ready: Condition) -> ServingDecision:
@@ -178,7 +165,7 @@ def is_exposed(workspace: Workspace) -> bool:
     return workspace.metadata.annotations.get(ENABLE_LB) == "True"
 
 
-def _told(workspace: Workspace, owner: Owner, seen: Observed, served: _Served) -> ServingDecision:
+def _told(workspace: Workspace, owner: Owner, seen: Observed, served: Served) -> ServingDecision:
     """How the service stands, and the Service in front of it."""
     live, exposed = _live(owner, seen), is_exposed(workspace)
     cluster = active_cluster(live)
@@ -196,19 +183,8 @@ def _told(workspace: Workspace, owner: Owner, seen: Observed, served: _Served) -
     )
 
 
-def _served(live: Manifest) -> _Served:
-    """Of a RayService that we have drawn."""
-    application = yaml.safe_load(live["spec"]["serveConfigV2"])["applications"][0]
-    arguments, scaling = application["args"], application["deployments"][0]["autoscaling_config"]
-    return _Served(
-        models=(arguments["modelName"], *(each["name"] for each in arguments["adapters"])),
-        fewest=scaling["min_replicas"],
-        most=scaling["max_replicas"],
-    )
-
-
 def _ready(
-    workspace: Workspace, live: Manifest | None, cluster: str | None, seen: Observed, served: _Served
+    workspace: Workspace, live: Manifest | None, cluster: str | None, seen: Observed, served: Served
 ) -> Condition:
     name = ray_service_name(workspace.metadata.name)
     if live is None:
@@ -224,7 +200,7 @@ def _ready(
     return _condition(False, waiting_reason(trouble, Reason.STARTING), f"RayService {name}: {said}")
 
 
-def _answering(name: str, live: Manifest, cluster: str | None, seen: Observed, served: _Served) -> Condition:
+def _answering(name: str, live: Manifest, cluster: str | None, seen: Observed, served: Served) -> Condition:
     """Also while a replica that is wanted besides cannot come."""
     unmade = unmade_of_service(live, seen.ray_clusters, seen.all(POD))
     held = "" if unmade is None else refused(unmade).message

@@ -106,7 +106,8 @@ def _trim_claim(manifest: Manifest) -> Manifest:
 
 
 def _trim_service(manifest: Manifest) -> Manifest:
-    return _bare(manifest, spec={"selector": (manifest.get("spec") or {}).get("selector") or {}})
+    spec = manifest.get("spec") or {}
+    return _bare(manifest, spec={"type": spec.get("type", ""), "selector": spec.get("selector") or {}})
 
 
 def _trim_status(manifest: Manifest) -> Manifest:
