@@ -278,6 +278,51 @@ def test_a_service_moves_with_the_nodes_that_its_operator_gives_it() -> None:
     assert stage.cluster.all(RAY_SERVICE) != [before]
 
 
+def found_node(stage: Stage, gpus: int) -> None:
+    """A machine that no table knows, as NVIDIA's feature discovery labels it; its device plugin says how many GPUs."""
+    found = {
+        "product": "NVIDIA-A100-SXM4-80GB",
+        "memory": "81920",
+        "compute.major": "8",
+        "compute.minor": "0",
+    }
+    labels = {"app": "mine", **{f"nvidia.com/gpu.{key}": value for key, value in found.items()}}
+    room = {"cpu": "24", "memory": "220Gi", "nvidia.com/gpu": str(gpus)}
+    stage.cluster.put({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-1", "labels": labels},
+        "status": {"allocatable": room, "conditions": [{"type": "Ready", "status": "True"}]},
+    })  # fmt: skip
+
+
+def without_gpus(stage: Stage) -> None:
+    found_node(stage, 0)
+
+
+def without_node(stage: Stage) -> None:
+    stage.cluster.remove(Key(NODE, "", "gpu-1"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(without_gpus, "GpusMissing"), (without_node, "NodesMissing")]
+)
+def test_a_service_on_a_machine_that_no_table_knows_does_not_move_while_that_shows_no_gpu(
+    change: Callable[[Stage], None], reason: str
+) -> None:
+    stage = Stage()
+    found_node(stage, 1)
+    before = serving(stage)
+    told = stage.status()
+    change(stage)
+    stage.passes(2)
+    assert stage.cluster.all(RAY_SERVICE) == [before]
+    assert conditions(stage)["ResourceReady"] == ("False", reason)
+    assert f"{MOVED}NVIDIA-A100-SXM4-80GB to " in stage.status()["message"]
+    found_node(stage, 1)
+    stage.passes(2)
+    assert stage.cluster.all(RAY_SERVICE) == [before]
+    assert stage.status()["plan"] == told["plan"]
+
+
 def test_a_status_that_was_lost_moves_no_service() -> None:
     stage = Stage()
     stage.settings = Settings(nodes=NodeSettings(provider=Provider.AKS))

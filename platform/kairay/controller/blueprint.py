@@ -128,12 +128,16 @@ def pinned_size(workspace: Workspace, seen: Observed) -> str | None:
 
 
 def moved(plan: Plan, pinned: str | None) -> str | None:
-    """Why a plan takes another size than the one that was chosen before and is still among those to choose from;
-    None: it does not."""
-    lost = next((each for each in plan.candidates if each.sku.name == pinned), None)
-    if lost is None or lost.fits or plan.chosen is None or plan.asked_for is not None:
+    """Why a plan takes another size than the one that was chosen before, though its operator has given it no nodes of
+    another; None: it does not."""
+    if pinned is None or plan.chosen is None or plan.asked_for is not None:
         return None
-    return f"it would move from {lost.sku.name} to {plan.chosen.sku.name}: {lost.reason}"
+    lost = next((each for each in plan.candidates if each.sku.name == pinned), None)
+    # A device plugin that restarts, or a node that goes, takes a size with it that no table knows.
+    if plan.chosen.sku.as_found if lost is None else lost.fits:
+        return None
+    why = "that size is not seen any more" if lost is None else lost.reason
+    return f"it would move from {pinned} to {plan.chosen.sku.name}: {why}"
 
 
 def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWord | None = None) -> Condition:
