@@ -136,25 +136,32 @@ def test_pod_security(api_server: BareApiServer) -> None:
     assert "pod-security.kubernetes.io/enforce=baseline" in message
 
 
-def test_an_admission_policy(api_server: BareApiServer) -> None:
-    place = namespace(api_server, "policy", rule="policy")
-    pods = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
-    api_server.api.apply({
-        "apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "team-label"},
+def want_team_label(server: BareApiServer, place: str, resource: str) -> None:
+    """A policy of this namespace alone."""
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [resource]}
+    wanted = "has(object.metadata.labels) && 'team' in object.metadata.labels"
+    server.api.apply({
+        "apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": f"{place}-label"},
         "spec": {
-            "matchConstraints": {"resourceRules": pods},
-            "validations": [{"expression": "'team' in object.metadata.labels", "message": "label team is missing"}],
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": wanted, "message": "label team is missing"}],
         },
     })  # fmt: skip
-    here = {"namespaceSelector": {"matchLabels": {"rule": "policy"}}}
-    api_server.api.apply({
-        "apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "team-label"},
-        "spec": {"policyName": "team-label", "validationActions": ["Deny"], "matchResources": here},
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": place}}}
+    server.api.apply({
+        "apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": f"{place}-label"},
+        "spec": {"policyName": f"{place}-label", "validationActions": ["Deny"], "matchResources": here},
     })  # fmt: skip
+
+
+def test_an_admission_policy(api_server: BareApiServer) -> None:
+    place = namespace(api_server, "policy")
+    want_team_label(api_server, place, "pods")
     reason, message = told(api_server, place, head(), "label team is missing")
     assert reason == "NotAllowed"
     assert (
-        "ValidatingAdmissionPolicy team-label denies it: label team is missing; ask whoever keeps" in message
+        "ValidatingAdmissionPolicy policy-label denies it: label team is missing; ask whoever keeps"
+        in message
     )
 
 
@@ -187,23 +194,37 @@ def test_what_a_pod_names_and_nobody_has_made(api_server: BareApiServer) -> None
     )
 
 
+def denial(server: BareApiServer, place: str) -> str:
+    """What is told of a ConfigMap of ours, once the rule holds."""
+
+    async def apply() -> str:
+        async with Client(connect({"KUBECONFIG": str(server.kubeconfig)})) as client:
+            metadata = {"name": "mine", "namespace": place}
+            try:
+                await client.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+                await client.delete(Key(CONFIG_MAP, place, "mine"))
+            except DeniedError as error:
+                return not_made(Key(CONFIG_MAP, place, "mine"), error).message
+        return ""
+
+    return str(eventually("the rule holds", lambda: asyncio.run(apply())))
+
+
+def test_an_object_of_ours_that_a_policy_denies_is_no_mistake_in_it(api_server: BareApiServer) -> None:
+    place = namespace(api_server, "ours")
+    want_team_label(api_server, place, "configmaps")
+    assert denial(api_server, place) == (
+        "configmaps/mine cannot be made in namespace ours: ValidatingAdmissionPolicy ours-label denies it:"
+        " label team is missing; ask whoever keeps that rule for an exception"
+    )
+
+
 def test_an_object_of_ours_that_a_quota_denies_is_told_apart_from_a_right_that_is_missing(
     api_server: BareApiServer,
 ) -> None:
     place = namespace(api_server, "objects")
     quota(api_server, place, "few", {"count/configmaps": "0"}, {"count/configmaps": "0"})
-    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine", "namespace": place}}
-
-    async def apply() -> str:
-        async with Client(connect({"KUBECONFIG": str(api_server.kubeconfig)})) as client:
-            try:
-                await client.apply(dict(config_map))
-            except DeniedError as error:
-                return not_made(Key(CONFIG_MAP, place, "mine"), error).message
-        return ""
-
-    message = eventually("the quota holds", lambda: asyncio.run(apply()))
-    assert message == (
+    assert denial(api_server, place) == (
         "configmaps/mine cannot be made in namespace objects: quota few is too small (count/configmaps: 1 wanted,"
         " 0 of 0 used): ask for a larger one; kubectl -n objects describe quota few"
     )

@@ -372,6 +372,10 @@ def test_a_service_tells_of_whichever_of_its_clusters_was_asked() -> None:
     assert unmade_of_service(service(), {"mine-gone": failure()}, []) is None
 
 
+def test_a_status_whose_conditions_are_null_says_nothing() -> None:
+    assert unmade_of_cluster("team", "mine-x1y2z", {"conditions": None}, []) is None
+
+
 # -- objects of our own ----------------------------------------------------------------------------------------------
 
 
@@ -399,6 +403,27 @@ def test_an_object_of_ours_that_is_denied_says_why(words: str, reason: str, says
     found = not_made(Key(CLAIM, "team", "mine-run"), denial(words))
     assert found.message.startswith("persistentvolumeclaims/mine-run cannot be made in namespace team: ")
     assert (found.reason, says in found.message) == (reason, True), found.message
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (400, 'admission webhook "validate.kyverno.svc-fail" denied the request: label team is missing'),
+        (403, 'admission webhook "validation.gatekeeper.sh" denied the request: label team is missing'),
+        (422, ('persistentvolumeclaims "mine-run" is forbidden: ValidatingAdmissionPolicy \'labels\' with binding'
+         " 'labels' denied request: label team is missing")),
+    ],
+)  # fmt: skip
+def test_a_policy_or_a_webhook_that_denies_an_object_of_ours_is_a_rule_whatever_its_status(
+    status: int, text: str
+) -> None:
+    error = read_refusal(status, text, "PATCH", "PersistentVolumeClaim team/mine-run", {})
+    assert isinstance(error, DeniedError)
+    told = not_made(Key(CLAIM, "team", "mine-run"), error)
+    assert (told.reason, " denies it: label team is missing; ask whoever" in told.message) == (
+        "NotAllowed",
+        True,
+    ), told.message
 
 
 def test_a_right_that_is_missing_is_no_rule_of_the_cluster() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from kairay.errors import InputError
-from kairay.kube.errors import AbsentError
+from kairay.kube.errors import AbsentError, DeniedError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import POD, RAY_JOB, RAY_SERVICE, SECRET, WORKSPACE, Key, Manifest, labels_of
 from kairay.objects.metadata import WORKSPACE_LABEL
@@ -44,6 +44,8 @@ async def apply_file(cluster: Cluster, path: Path, namespace: str) -> list[str]:
         except AbsentError as error:
             known = manifest["kind"] != WORKSPACE.kind or "namespaces" in error.message
             raise InputError(error.message if known else NOT_INSTALLED) from error
+        except DeniedError as error:
+            raise InputError(error.message) from error
         done.append(f"{manifest['kind']} {metadata['name']} applied in namespace {metadata['namespace']}")
     return done
 

@@ -108,11 +108,11 @@ class Reconciler:
                 self._want(seen, held)
                 await self._report(seen, held)
             raise
-        except NotMadeError as error:
+        except (NotMadeError, DeniedError) as error:
             # Nothing tells when the rule or the quota has changed: tried again, later and later.
-            refused = refuse(seen, error, world)
-            self._want(seen, refused)
-            await self._report(seen, refused)
+            told = refuse(seen, error, world) if isinstance(error, NotMadeError) else hold(seen, error, world)
+            self._want(seen, told)
+            await self._report(seen, told)
             raise
         except InputError as error:
             # What is in our place carries no label of ours, so no watch tells when it has gone.

@@ -136,7 +136,8 @@ def read_failure_events(events: Iterable[Mapping[str, Any]], now: datetime) -> d
 
 def keep_failure(status: Mapping[str, Any]) -> dict[str, Any]:
     """What is read here of a RayCluster's status; mostly nothing."""
-    kept = [each for each in status.get("conditions", ()) if each["type"] == _FAILURE]
+    # Caches trim by this: an odd object of another release must not end the watch of all.
+    kept = [each for each in status.get("conditions") or () if each["type"] == _FAILURE]
     return {"conditions": kept} if kept else {}
 
 

@@ -18,8 +18,10 @@ from kairay.kube.objects import Kind
 _MOST_LINE = 16 * 2**20
 _NO_SUCH_FIELD = "failed to create typed patch object"
 """What server-side apply says, with status 500, of a field that the schema does not have."""
-_DENIED = re.compile(r"is forbidden: (?!User )")
+_DENIED = re.compile(r'is forbidden: (?!User )|admission webhook "[^"]*" denied the request')
 """Of a rule of the cluster; a right that is missing goes on with the user's name."""
+_BY_RULES = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY})
+"""A quota says 403, a policy 422 unless it names another reason, a webhook what it likes, or 400."""
 
 
 async def read_lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -49,8 +51,8 @@ def read_refusal(status: int, text: str, method: str, about: str, headers: Mappi
     """The error tree's word for an HTTP status; the message is the API server's own."""
     said = _status_object(text)
     message = f"{about}: {str(said.get('message') or text.strip())[:2000]}"
-    if _NO_SUCH_FIELD in message:
-        return InputError(message)
+    if (told := _read_words(status, message)) is not None:
+        return told
     match status:
         case HTTPStatus.UNPROCESSABLE_ENTITY if _names_another_uid(said):
             return ConflictError(message, retry_after=0.5)
@@ -65,7 +67,7 @@ def read_refusal(status: int, text: str, method: str, about: str, headers: Mappi
         case HTTPStatus.GONE:
             return GoneError(message)
         case HTTPStatus.FORBIDDEN:
-            return _forbidden(message, method)
+            return KairayError(f"{message}; ask for the right to {method} it", reason="Forbidden")
         case HTTPStatus.TOO_MANY_REQUESTS:
             return TransientError(message, retry_after=float(headers.get("Retry-After", 2)))
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -73,10 +75,11 @@ def read_refusal(status: int, text: str, method: str, about: str, headers: Mappi
     return KairayError(f"{message} (HTTP {status})")
 
 
-def _forbidden(message: str, method: str) -> KairayError:
-    if _DENIED.search(message):
-        return DeniedError(message)
-    return KairayError(f"{message}; ask for the right to {method} it", reason="Forbidden")
+def _read_words(status: int, message: str) -> KairayError | None:
+    """Where the message says more than the status."""
+    if _NO_SUCH_FIELD in message:
+        return InputError(message)
+    return DeniedError(message) if status in _BY_RULES and _DENIED.search(message) else None
 
 
 def _status_object(text: str) -> Mapping[str, Any]:

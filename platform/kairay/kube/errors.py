@@ -6,7 +6,7 @@ TransientError      429, 5xx, no connection: the same call later
 InputError          400, 422: what we send must change
 AbsentError         404: the object (or its namespace, or its kind) is not there
 HostError           401: these credentials are not accepted
-DeniedError         403 by a rule of the cluster: a quota, a limit, a policy
+DeniedError         400, 403, 422 by a rule of the cluster: a quota, a limit, a policy, a webhook
 KairayError         403 for want of a right, and the rest; 403's sentence names the missing verb and resource
 """
 
@@ -28,7 +28,8 @@ class GoneError(TransientError):
 
 
 class DeniedError(KairayError):
-    """A rule of the cluster does not let the object be: a quota, a LimitRange, a policy, a namespace that goes."""
+    """A rule of the cluster does not let the object be: a quota, a LimitRange, a policy, a webhook, a namespace
+    that goes."""
 
     reason = "Denied"
 
