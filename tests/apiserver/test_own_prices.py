@@ -35,7 +35,7 @@ def server() -> Iterator[BareApiServer]:
         pytest.skip(str(error))
 
 
-def test_a_limit_that_refuses_the_shipped_price_takes_the_operators(
+def test_a_limit_that_refuses_the_shipped_price_takes_the_operators_and_what_it_took_is_followed_without(
     server: BareApiServer, tmp_path: Path
 ) -> None:
     server.api.apply(workspace(), TEAM)
@@ -52,6 +52,10 @@ def test_a_limit_that_refuses_the_shipped_price_takes_the_operators(
         "westeurope",
         "2026-11-20",
     )
+    made = server.api.get(RAY_SERVICE.path(TEAM, "chat"))
+    with controller(server, tmp_path):
+        eventually("it is followed", lambda: "planned anew it would be refused: " in message(server))
+    assert server.api.get(RAY_SERVICE.path(TEAM, "chat")) == made
 
 
 def workspace() -> dict[str, Any]:
