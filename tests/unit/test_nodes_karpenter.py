@@ -11,7 +11,7 @@ import pytest
 from kairay.controller.providers import open_provider
 from kairay.controller.settings import read_settings
 from kairay.errors import HostError, InputError, KairayError, TransientError
-from kairay.kube.errors import AbsentError
+from kairay.kube.errors import AbsentError, DeniedError
 from kairay.kube.fake import FakeCluster
 from kairay.kube.objects import NODE_CLAIM, NODE_POOL
 from kairay.nodes.interface import (
@@ -283,6 +283,11 @@ def test_exactly_the_named_nodes_are_removed() -> None:
         (AbsentError("nodepools: 404 page not found"), K.UNAVAILABLE, "Karpenter is not installed"),
         (TransientError("no answer", retry_after=7), K.UNAVAILABLE, "no answer"),
         (InputError("NodePool kwpool: spec is wrong"), K.INVALID, "spec is wrong"),
+        (
+            DeniedError("NodePool kwpool: no label team"),
+            K.POLICY,
+            "forbids it: NodePool kwpool: no label team",
+        ),
         (KairayError("no right to list", reason="Forbidden"), K.DENIED, "no right to list"),
         (HostError("log in again"), K.DENIED, "log in again"),
         (KairayError("HTTP 418"), K.UNAVAILABLE, "HTTP 418"),

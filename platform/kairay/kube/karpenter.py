@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from kairay.errors import HostError, InputError, KairayError, TransientError
-from kairay.kube.errors import AbsentError, ConflictError
+from kairay.kube.errors import AbsentError, ConflictError, DeniedError
 from kairay.kube.interface import Cluster
 from kairay.kube.objects import EVENT, NODE_CLAIM, NODE_POOL, Key, Manifest, uid_of
 from kairay.nodes.interface import Offer, Pool, PoolSpec, Quota, Refusal, RefusalKind, RefusedError
@@ -143,6 +143,10 @@ def _refusals(conflict: str = "") -> Iterator[None]:
     except InputError as error:
         raise _refused(
             RefusalKind.INVALID, error.reason, f"the API server refuses {error.message}"
+        ) from error
+    except DeniedError as error:
+        raise _refused(
+            RefusalKind.POLICY, error.reason, f"a rule of the cluster forbids it: {error.message}"
         ) from error
     except KairayError as error:
         denied = isinstance(error, HostError) or error.reason == _FORBIDDEN
