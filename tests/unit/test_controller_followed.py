@@ -114,6 +114,12 @@ def follows(stage: Stage) -> str | None:
     return str(front["spec"]["selector"]["ray.io/cluster"])
 
 
+def front_type(stage: Stage) -> str:
+    front = stage.cluster.find(SERVICE, "team", "mine")
+    assert front is not None
+    return str(front["spec"]["type"])
+
+
 @pytest.mark.parametrize("later", LATER)
 def test_a_service_that_runs_stays_ready_and_as_it_is_though_a_later_release_refuses_it(
     later: Callable[[Stage], None],
@@ -395,6 +401,25 @@ def undo(stage: Stage) -> None:
     edit(stage, metadata=metadata, resource={"labelSelector": {"matchLabels": {"app": "mine"}}})
 
 
+@pytest.mark.parametrize("later", LATER)
+def test_a_followed_service_is_closed_at_its_users_word_and_not_touched_for_it(
+    later: Callable[[Stage], None],
+) -> None:
+    stage = Stage()
+    serving(stage)
+    exposed(stage)
+    stage.passes(3)
+    before = stage.cluster.all(RAY_SERVICE)[0]
+    assert front_type(stage) == "LoadBalancer"
+    later(stage)
+    stage.restart()
+    annotate(stage, "kaito.sh/enablelb", "False")
+    stage.passes(3)
+    assert front_type(stage) == "ClusterIP"
+    assert stage.cluster.all(RAY_SERVICE) == [before]
+    assert stage.status()["state"] == "Ready"
+
+
 @pytest.mark.parametrize("change", [larger_context, cheaper, exposed])
 @pytest.mark.parametrize("followed", [True, False])
 def test_an_edit_is_refused_and_what_runs_is_left_alone_until_it_is_taken_back(
@@ -471,9 +496,7 @@ def test_a_tuned_service_that_cannot_be_drawn_with_keys_is_not_opened() -> None:
     stage.restart()
     exposed(stage)
     stage.passes(2)
-    front = stage.cluster.find(SERVICE, "team", "mine")
-    assert front is not None
-    assert (front["spec"]["type"], follows(stage)) == ("ClusterIP", "mine-abcde")
+    assert (front_type(stage), follows(stage)) == ("ClusterIP", "mine-abcde")
     assert conditions(stage)["InferenceReady"] == ("False", "CannotBePlanned")
     assert conditions(stage)["WorkspaceSucceeded"] == ("True", "AdapterPushed")
     assert stage.cluster.all(RAY_SERVICE) == [before]
@@ -493,6 +516,9 @@ def test_a_tuned_service_that_is_open_stays_so_where_an_edit_of_something_else_i
     stage.passes(2)
     assert conditions(stage)["InferenceReady"] == ("False", "CannotBePlanned")
     assert stage.cluster.find(SERVICE, "team", "mine") == front
+    annotate(stage, "kaito.sh/enablelb", "False")
+    stage.passes(2)
+    assert (front_type(stage), follows(stage)) == ("ClusterIP", "mine-abcde")
 
 
 def test_a_tuned_service_that_moved_wants_its_own_nodes_and_not_those_of_its_job() -> None:

@@ -63,8 +63,9 @@ class DrawnFor:
     """None: it serves nothing."""
 
 
-def asked_for(seen: Observed, *, tuned: str | None) -> str:
-    """Hash of all that a user can change of what is drawn; `tuned` is the reference of their own adapter.
+def asked_for(seen: Observed, *, tuned: str | None, exposed: bool | None = None) -> str:
+    """Hash of all that a user can change of what is drawn; `tuned` is the reference of their own adapter, `exposed`
+    stands in for what is written of it.
 
     As it is written and not as it is read, so that it is the same in every release.
     """
@@ -74,7 +75,7 @@ def asked_for(seen: Observed, *, tuned: str | None) -> str:
         **{part: workspace.get(part) for part in ("resource", "inference", "tuning")},
         "config": seen.config_text,
         "tuned": tuned,
-        "exposed": annotations.get(ENABLE_LB) == "True",
+        "exposed": annotations.get(ENABLE_LB) == "True" if exposed is None else exposed,
         "images": annotations.get(IMAGE_FAMILY),
     }
     text = json.dumps(written, sort_keys=True, separators=(",", ":"))

@@ -80,10 +80,16 @@ def follow_service(
 ) -> ServingDecision | None:
     """The service that is there, which stays as it is; only the Service in front goes on following its cluster.
 
-    None: there is none, or it was drawn for what its user has changed since.
+    None: there is none, or it was drawn for what its user has changed since. That it is reachable from outside may be
+    taken back at any time: its keys stay on.
     """
     drawn_for = read_drawn_for(_live(owner, seen))
-    if drawn_for is None or drawn_for.served is None or drawn_for.asked != asked_for(seen, tuned=tuned):
+    if drawn_for is None or drawn_for.served is None:
+        return None
+    asked = {asked_for(seen, tuned=tuned)}
+    if not is_exposed(workspace):
+        asked.add(asked_for(seen, tuned=tuned, exposed=True))
+    if drawn_for.asked not in asked:
         return None
     return _told(workspace, owner, seen, drawn_for.served)
 
@@ -99,13 +105,14 @@ def without_service(workspace: Workspace, owner: Owner, ready: Condition) -> Ser
 def keep_serving(workspace: Workspace, owner: Owner, seen: Observed, ready: Condition) -> ServingDecision:
     """What answers goes on, whatever it should be; nothing where nothing does.
 
-    As open as it is now: its keys are switched by what is not drawn here.
+    At most as open as it is now: its keys are switched by what is not drawn here.
     """
     cluster = active_cluster(_live(owner, seen))
     if cluster is None:
         return without_service(workspace, owner, ready)
     front = seen.find(SERVICE, owner.name)
-    exposed = front is not None and seen.owns(front) and front["spec"].get("type") == "LoadBalancer"
+    is_open = front is not None and seen.owns(front) and front["spec"].get("type") == "LoadBalancer"
+    exposed = is_open and is_exposed(workspace)
     return ServingDecision(
         objects=(service(owner, cluster=cluster, load_balancer=exposed),), ready=ready, exposed=exposed
     )
