@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from kairay.cli.named_model import named_preset
 from kairay.cli.output import print_data
 from kairay.cli.prices import price_file, prices_option
 from kairay.config_maps import config_of
@@ -22,7 +23,6 @@ from kairay.plan_table import render_plan
 from kairay.plan_wishes import TuningWishes, Wishes
 from kairay.presets import Preset
 from kairay.prices import priced_skus
-from kairay.registry.resolve import resolve_preset
 from kairay.skus import CLOUDS, Sku, local_machine, probe_machine
 from kairay.workspace import Documents, Workspace, load_documents
 
@@ -141,7 +141,7 @@ def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> 
     work = workspace.tuning or workspace.inference
     assert work is not None
     assert work.preset is not None, "its own container needs no plan"
-    preset = resolve_preset(work.preset.name)
+    preset = named_preset(work.preset.name, inputs.target)
     wishes = _wishes(workspace, config_maps)
     if inputs.epochs is not None and isinstance(wishes, TuningWishes):
         wishes = replace(wishes, max_steps=None)
