@@ -137,6 +137,36 @@ def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, said: s
             resolve_preset(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (("model.gguf",), r"its weights are model\.gguf.*; take the model that it was made of"),
+        (
+            ("adapter_config.json", "adapter_model.safetensors"),
+            "it is an adapter and no model; name the model",
+        ),
+        (("params.json", "consolidated.00.pth"), "its weights are in their maker's own format"),
+    ],
+)
+def test_what_needs_no_config_is_told_by_what_it_is(
+    tmp_path: Path, files: tuple[str, ...], said: str
+) -> None:
+    folder, reference = tmp_path / "mine", f"oci:{tmp_path / 'layout'}:v1"
+    folder.mkdir()
+    for name in files:
+        (folder / name).write_text("{}")
+    artifact.push_directory(folder, reference, media=artifact.ArtifactMedia.MODEL, annotations={})
+    for name in (str(folder), reference):
+        with pytest.raises(InputError, match=said):
+            resolve_preset(name)
+    with pytest.raises(InputError, match=said):
+        check_model_folder(folder)
+    for name in files:
+        (folder / name).unlink()
+    with pytest.raises(InputError, match=r"config\.json: no such file; a model folder has a config\.json"):
+        resolve_preset(str(folder))
+
+
 @pytest.mark.parametrize("path", ["/nowhere/at/all", "./nowhere", "~/nowhere/at/all"])
 def test_a_folder_that_is_not_there_is_said_so(path: str) -> None:
     with pytest.raises(InputError, match="no such model folder"):
