@@ -13,7 +13,8 @@ import click
 from kairay.cli.named_model import named_preset
 from kairay.cli.output import print_data
 from kairay.cli.prices import price_file, prices_option
-from kairay.config_maps import config_of
+from kairay.config_maps import config_of, text_in, text_on_machine
+from kairay.errors import InputError
 from kairay.plan import Plan, PlanTarget, make_plan
 from kairay.plan_config import read_config
 from kairay.plan_data import count_tokens
@@ -50,6 +51,8 @@ class PlanInputs:
     epochs: int | None = None
     """None: what the Workspace or its preset says."""
     quota: Quota | None = None
+    folder: Path | None = None
+    """Of the file, to look for its data on this machine; None: nobody looks."""
 
 
 @click.command("plan")
@@ -99,7 +102,11 @@ def command(
         epochs=epochs,
         quota=None if quota is None else parse_usages(quota.read_text("utf-8"), str(quota)),
     )
-    plans = [plan for each in documents for plan in plan_all(each, inputs)]
+    plans = [
+        plan
+        for file, each in zip(files, documents, strict=True)
+        for plan in plan_all(each, replace(inputs, folder=file.resolve().parent if local else None))
+    ]
     if not plans:
         raise click.UsageError(
             "inference.template brings its own container and runs on a cluster as it stands: nothing to plan"
@@ -142,10 +149,10 @@ def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> 
     assert work is not None
     assert work.preset is not None, "its own container needs no plan"
     preset = named_preset(work.preset.name, inputs.target)
-    wishes = _wishes(workspace, config_maps)
+    wishes = _wishes(workspace, config_maps, inputs.target)
     if inputs.epochs is not None and isinstance(wishes, TuningWishes):
         wishes = replace(wishes, max_steps=None)
-    return make_plan(
+    plan = make_plan(
         workspace,
         preset,
         skus=inputs.skus,
@@ -156,13 +163,32 @@ def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> 
         quota=inputs.quota,
         wishes=wishes,
     )
+    return replace(plan, warnings=(*plan.warnings, *_missing_data(workspace, inputs.folder)))
 
 
-def _wishes(workspace: Workspace, config_maps: ConfigMaps) -> Wishes | None:
-    """What the user's own config says, where it is in the same file."""
+def _wishes(workspace: Workspace, config_maps: ConfigMaps, target: PlanTarget) -> Wishes | None:
+    """What the user's own config says, where it is in the same file; only a cluster may have it elsewhere."""
     named = config_of(workspace)
-    text = None if named is None else config_maps.get(named.name, {}).get(named.key)
+    if named is None:
+        return None
+    if target is PlanTarget.LOCAL:
+        return read_config(workspace, text_on_machine(workspace, config_maps))
+    data = config_maps.get(named.name)
+    text = None if data is None else text_in(named, data, workspace.metadata.namespace or "")
     return read_config(workspace, text)
+
+
+def _missing_data(workspace: Workspace, folder: Path | None) -> tuple[str, ...]:
+    """Why `kairay run` would refuse the data of this machine; a plan can be made without it."""
+    if folder is None:
+        return ()
+    from kairay.local.places import find_input
+
+    try:
+        find_input(workspace, folder)
+    except InputError as error:
+        return (f"`kairay run` will refuse the data: {error.message}",)
+    return ()
 
 
 def _training_data(
