@@ -33,6 +33,8 @@ def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str])
     code, _, err = kairay(capsys, "tune")
     assert code == 2
     assert "tune" in err
+    assert "Did you mean" not in err
+    assert "No such command 'pln'. Did you mean 'plan'?" in kairay(capsys, "pln")[2]
 
 
 def test_presets_as_table_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,6 +126,23 @@ def test_data_that_is_not_on_this_machine_is_a_warning_of_its_plan(
     assert "train.jsonl" not in kairay(capsys, "plan", "--local", str(file))[1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((DATA,), f"{DATA} is data; give it with --data"),
+        ((FILE, "--epochs", "2"), "--epochs has no effect without --data"),
+        ((FILE, "--local", "--cloud", "aws"), "--cloud has no effect with --local"),
+        ((FILE, "--local", "--quota", FILE), "--quota has no effect with --local"),
+    ],
+)
+def test_a_flag_without_an_effect_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    code, out, err = kairay(capsys, "plan", *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
 def test_wide_shows_every_size_and_explain_every_term(capsys: pytest.CaptureFixture[str]) -> None:
     narrow, wide = (kairay(capsys, "plan", FILE, "-o", form)[1] for form in ("table", "wide"))
     assert max(map(len, narrow.splitlines())) <= WIDTH

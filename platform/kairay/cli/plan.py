@@ -14,6 +14,7 @@ from kairay.cli.named_model import named_preset
 from kairay.cli.output import print_data
 from kairay.cli.prices import price_file, prices_option
 from kairay.config_maps import config_of, text_in, text_on_machine
+from kairay.data_files import ENDINGS
 from kairay.errors import InputError
 from kairay.plan import Plan, PlanTarget, make_plan
 from kairay.plan_config import read_config
@@ -88,6 +89,7 @@ def command(
     Sizes are compared by cost: serving by dollars an hour at the most replicas, tuning by dollars for the job (with
     --data) or for a million tokens. Ends with exit code 2 when one of the Workspaces cannot run as written.
     """
+    _check_flags(files, local=local, cloud=cloud, data=data, epochs=epochs, quota=quota)
     documents = [load_documents(file, drafts=True) for file in files]
     for word in (word for each in documents for word in each.unfilled):
         click.echo(f"note: {word} is a placeholder; fill it in before you run or apply the file", err=True)
@@ -142,6 +144,24 @@ def show(plans: Sequence[Plan], output: str, *, explain: bool = False) -> None:
         return
     data = [plan.to_dict() for plan in plans]
     print_data(data[0] if len(data) == 1 else data, output)
+
+
+def _check_flags(
+    files: Sequence[Path], *, local: bool, cloud: str | None, data: Sequence[Path], epochs: int | None,
+    quota: Path | None,
+) -> None:  # fmt: skip
+    """click.UsageError for what would have no effect, and for data in the place of a Workspace."""
+    for file in files:
+        # A Workspace may be JSON.
+        if file.suffix.casefold() in ENDINGS and file.suffix.casefold() != ".json":
+            raise click.UsageError(f"{file} is data; give it with --data, after the file of the Workspace")
+    if epochs is not None and not data:
+        raise click.UsageError("--epochs has no effect without --data: it says how often that is learnt from")
+    for flag, given in (("--cloud", cloud), ("--quota", quota)):
+        if local and given is not None:
+            raise click.UsageError(
+                f"{flag} has no effect with --local, which plans for this machine; leave one out"
+            )
 
 
 def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> Plan:
