@@ -3,6 +3,7 @@ sections in their text. What a section's keys may be is checked by who reads the
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -55,6 +56,25 @@ def text_in(place: ConfigPlace, data: Mapping[str, str] | None, namespace: str) 
             f"{place.field}: ConfigMap {place.name} has no key {place.key}; put the text under data.{place.key}"
         )
     return str(data[place.key])
+
+
+def text_on_machine(workspace: Workspace, config_maps: Mapping[str, Mapping[str, str]]) -> str | None:
+    """The text that a Workspace names where there is no cluster: it stands in the file, whose ConfigMaps these are.
+
+    None where it names none; InputError for a gap.
+    """
+    place = config_of(workspace)
+    if place is None:
+        return None
+    if (data := config_maps.get(place.name)) is not None:
+        return text_in(place, data, "")
+    near = difflib.get_close_matches(place.name, sorted(config_maps), n=1)
+    remedy = (
+        f"did you mean {near[0]}?"
+        if near
+        else f"add it after a line with ---, with data: {{{place.key}: ...}}"
+    )
+    raise InputError(f"{place.field}: no ConfigMap {place.name} in the file; {remedy}")
 
 
 def training_sections(content: str, where: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from kairay.plan_advice import (
     choice_warnings,
     general_warnings,
     local_warnings,
+    near_sizes,
     nothing_fits,
     preset_faults,
     replacements,
@@ -209,20 +210,23 @@ def _plan_cluster(
     plan: Plan, demand: Demand, skus: Mapping[str, Sku], advise: Mapping[str, Sku] | None, now: date
 ) -> Plan:
     asked = None if plan.asked_for is None else find_sku(plan.asked_for, skus)
-    weighed = weigh_all(demand, _of_one_cloud(skus, asked), today=now, asked_for=asked)
+    unknown = plan.asked_for if asked is None else None
+    near = [] if unknown is None else near_sizes(unknown, skus if advise is None else advise, now)
+    like = asked or next(iter(near), None)
+    weighed = weigh_all(demand, _of_one_cloud(skus, like), today=now, asked_for=asked)
     open_choice = choose(weighed, asked_for=None)
     candidates = choose(weighed, asked_for=asked)
     chosen = chosen_of(candidates)
-    if chosen is not None and (plan.asked_for is None or asked is not None):
+    if chosen is not None and unknown is None:
         warnings = choice_warnings(demand, chosen, chosen_of(open_choice), now)
         taken = _taken(plan, demand, candidates, chosen)
         return replace(taken, warnings=(*plan.warnings, *warnings))
     wider = open_choice
     if advise is not None:
-        like = asked or next((candidate.sku for candidate in open_choice), None)
+        like = like or next((candidate.sku for candidate in open_choice), None)
         wider = choose(weigh_all(demand, _of_one_cloud(advise, like), today=now), asked_for=None)
-    if plan.asked_for is not None and asked is None:
-        return _with_problem(plan, not_taken(open_choice), unknown_size(plan.asked_for, wider, now))
+    if unknown is not None:
+        return _with_problem(plan, not_taken(open_choice), unknown_size(unknown, near, wider))
     if asked is None:
         return _with_problem(plan, not_taken(open_choice), nothing_fits(demand, open_choice, wider))
     plan = _with_problem(plan, not_taken(open_choice), cannot_be_had(asked, open_choice, wider, now))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kairay.memory import missing_facts, parameter_count
 from kairay.mig import is_profile
-from kairay.plan_candidates import Candidate, cost_words, holds, smallest, spreads, usd
+from kairay.plan_candidates import Candidate, chosen_of, cost_words, holds, smallest, spreads, usd
 from kairay.plan_demand import Demand
 from kairay.plan_sizes import retirement, vetoes
 from kairay.presets import Preset
@@ -50,11 +50,18 @@ def general_warnings(workspace: Workspace, preset: Preset) -> Iterator[str]:
         )
 
 
-def unknown_size(name: str, open_choice: tuple[Candidate, ...], now: date) -> str:
+def near_sizes(name: str, skus: Mapping[str, Sku], now: date) -> list[Sku]:
+    """What somebody may have meant by a name that is in no table, of any cloud's sizes that may be used."""
+    usable = {sku.name: sku for sku in skus.values() if not vetoes(sku, today=now, asked_for=True)}
+    return [usable[near] for near in nearest_skus(name, usable, now)]
+
+
+def unknown_size(name: str, near: list[Sku], open_choice: tuple[Candidate, ...]) -> str:
     """The problem of a size that is in no table."""
-    near = nearest_skus(name, {candidate.sku.name: candidate.sku for candidate in open_choice}, now)
-    hint = f"; did you mean {' or '.join(near)}?" if near else _advice(open_choice)
-    return f"resource.instanceType {name} is not a known size{hint}"
+    if near:
+        meant = " or ".join(sku.name for sku in near)
+        return f"resource.instanceType {name} is not a known size; did you mean {meant}?"
+    return f"resource.instanceType {name} is not one of the GPU sizes known here{_advice(open_choice)}"
 
 
 def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...], wider: tuple[Candidate, ...]) -> str:
@@ -114,7 +121,8 @@ def cannot_be_had(
 
 
 def _advice(candidates: tuple[Candidate, ...]) -> str:
-    best = smallest(candidates)
+    """The size that is taken where none is asked for."""
+    best = chosen_of(candidates)
     if best is None:
         return "; no other known size fits either"
     return f"; set resource.instanceType to {best.sku.name}{_price(best)} or leave it out"

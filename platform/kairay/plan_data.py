@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kairay.data_files import files_of
 from kairay.errors import DataError, InputError
 from kairay.plan_job import BYTES_PER_TOKEN
 
@@ -21,13 +22,18 @@ _LONGEST_CELL = 2**31 - 1
 
 
 def count_tokens(paths: Sequence[Path]) -> tuple[int, str]:
-    """Tokens of these files (and of all files in these folders), and in words how they were counted.
+    """Tokens of these files (and of the data files in these folders), and in words how they were counted.
 
-    InputError for a path that is not there, DataError for a file that is not what its name says.
+    InputError for a path that is not there, DataError for a folder without data and for a file that has no text, or is
+    not what its name says.
     """
     size, bases = 0, set()
     for path in _files(paths):
         counted, basis = _count(path)
+        if not counted:
+            raise DataError(
+                f"{path}: has no rows with text in them; `kairay data check` says what is read of it"
+            )
         size += counted
         bases.add(basis)
     return size // BYTES_PER_TOKEN, f"{' and '.join(sorted(bases))} ÷ {BYTES_PER_TOKEN}"
@@ -37,10 +43,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: there is no such file or folder; give the training data")
-        inside = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        if not inside:
-            raise InputError(f"{path}: the folder is empty; give the training data")
-        yield from inside
+        yield from files_of(path)
 
 
 def _count(path: Path) -> tuple[int, str]:

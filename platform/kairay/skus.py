@@ -43,6 +43,8 @@ LOWEST_BF16_CAPABILITY = (8, 0)
 
 _GIB = 2**30
 _KEPT_MEMORY = 5 * _GIB // 2
+_LIKENESS = 0.7
+"""difflib's ratio from which a name counts as mistyped: a letter or a last part that is missing gives 0.85 or more."""
 # KAITO and the price list call this size by a name of their own.
 _OTHER_NAMES = {"Standard_ND96asr_A100_v4": "Standard_ND96asr_v4"}
 
@@ -168,11 +170,17 @@ def find_sku(name: str, skus: Mapping[str, Sku]) -> Sku | None:
 
 
 def nearest_skus(name: str, skus: Mapping[str, Sku], today: date) -> list[str]:
-    """Up to three names that look like `name`, of sizes that can be had."""
-    known = {sku.name.casefold(): sku.name for sku in skus.values() if not sku.retired(today)}
-    return [
-        known[near] for near in difflib.get_close_matches(name.casefold(), sorted(known), n=3, cutoff=0.5)
-    ]
+    """Up to three names that look like `name`, of sizes that can be had; empty when none is its mistyped name.
+
+    The first letter is the family's: a processor's size (Standard_D4s_v5, m5.xlarge) is no mistyped GPU size.
+    """
+    wanted = _bare(name)
+    known = {
+        bare: sku.name
+        for sku in skus.values()
+        if not sku.retired(today) and (bare := _bare(sku.name))[:1] == wanted[:1]
+    }
+    return [known[near] for near in difflib.get_close_matches(wanted, sorted(known), n=3, cutoff=_LIKENESS)]
 
 
 @cache
@@ -211,6 +219,11 @@ def local_machine(probe: MachineProbe) -> Sku:
         compute_capability=capability,
         bf16=capability >= LOWEST_BF16_CAPABILITY,
     )
+
+
+def _bare(name: str) -> str:
+    """Without what most of Azure's names begin with, which would make all of them alike."""
+    return name.casefold().removeprefix("standard_")
 
 
 def _parse(row: Mapping[str, str]) -> Sku:

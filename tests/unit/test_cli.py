@@ -33,6 +33,8 @@ def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str])
     code, _, err = kairay(capsys, "tune")
     assert code == 2
     assert "tune" in err
+    assert "Did you mean" not in err
+    assert "No such command 'pln'. Did you mean 'plan'?" in kairay(capsys, "pln")[2]
 
 
 def test_presets_as_table_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,6 +100,23 @@ def test_data_check_lists_broken_rows_by_line_and_ends_with_3(
     assert "rows.jsonl:2:" in out
     assert "rows.jsonl:3:" in out
     assert "2 problems" in err
+
+
+def test_data_check_takes_a_folder_as_a_job_does(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("a.jsonl", "README.md", "demo.py"):
+        (tmp_path / name).write_text('{"text": "fine"}\n')
+    code, out, _ = kairay(capsys, "data", "check", str(tmp_path))
+    assert (code, out.count(": 1 rows, jsonl, text")) == (0, 1)
+    (tmp_path / "a.jsonl").unlink()
+    code, _, err = kairay(capsys, "data", "check", str(tmp_path))
+    assert (code, "holds no data file" in err) == (3, True)
+
+
+def test_data_check_says_no_rows_of_a_file_that_is_not_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = kairay(capsys, "data", "check", str(tmp_path / "missing.jsonl"))
+    assert (code, out) == (3, f"problem: {tmp_path / 'missing.jsonl'}: does not exist in {tmp_path}\n")
 
 
 def test_data_check_of_good_data_as_json(capsys: pytest.CaptureFixture[str]) -> None:

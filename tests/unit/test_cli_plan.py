@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kairay.cli.main import main
 from kairay.plan_table import WIDTH
@@ -68,6 +69,78 @@ data:
     code, _, err = kairay(capsys, "plan", str(file), "--data", DATA)
     assert code == 2
     assert "num_train_epochs is 'many'" in err
+
+
+@pytest.mark.parametrize(
+    ("named", "held", "local", "cluster"),
+    [
+        ("own", {"training_config.yaml": "training_config: {}"}, "", ""),
+        (
+            "own",
+            {"config.yaml": "training_config: {}"},
+            *2 * ("ConfigMap own has no key training_config.yaml",),
+        ),
+        (
+            "owm",
+            {"training_config.yaml": "training_config: {}"},
+            "no ConfigMap owm in the file; did you mean own?",
+            "",
+        ),
+        ("other", {}, "no ConfigMap other in the file; add it after a line with ---", ""),
+    ],
+)
+def test_a_config_that_is_not_there_is_refused_where_nothing_else_can_have_it(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    named: str,
+    held: dict[str, str],
+    local: str,
+    cluster: str,
+) -> None:
+    text = (QUICKSTART / "workspace.yaml").read_text("utf-8")
+    text = text.replace("tuning:\n", f"tuning:\n  config: {named}\n")
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own"}, "data": held}
+    file = tmp_path / "w.yaml"
+    file.write_text(f"{text}---\n{yaml.safe_dump(config)}")
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n')
+    for flags, said in ((["--local"], local), ([], cluster)):
+        code, out, err = kairay(capsys, "plan", str(file), *flags)
+        assert (code, said in err) == (2 if said else 0, True), err
+        unseen = named != "own" and not flags
+        assert ("was not seen" in " ".join(out.split())) is unseen
+
+
+def test_data_that_is_not_on_this_machine_is_a_warning_of_its_plan(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text((QUICKSTART / "workspace.yaml").read_text("utf-8"))
+    code, out, _ = kairay(capsys, "plan", "--local", str(file), "-o", "json")
+    [said] = [warning for warning in json.loads(out)["warnings"] if "train.jsonl" in warning]
+    assert code == 0
+    assert said.startswith(
+        f"`kairay run` will refuse the data: {tmp_path / 'train.jsonl'}: there is no such file"
+    )
+    assert "train.jsonl" not in kairay(capsys, "plan", str(file))[1]
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n')
+    assert "train.jsonl" not in kairay(capsys, "plan", "--local", str(file))[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((DATA,), f"{DATA} is data; give it with --data"),
+        ((FILE, "--epochs", "2"), "--epochs has no effect without --data"),
+        ((FILE, "--local", "--cloud", "aws"), "--cloud has no effect with --local"),
+        ((FILE, "--local", "--quota", FILE), "--quota has no effect with --local"),
+    ],
+)
+def test_a_flag_without_an_effect_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    code, out, err = kairay(capsys, "plan", *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
 
 
 def test_wide_shows_every_size_and_explain_every_term(capsys: pytest.CaptureFixture[str]) -> None:

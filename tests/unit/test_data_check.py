@@ -14,9 +14,11 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
+from kairay.data_files import ENDINGS, find_files
 from kairay.errors import DataError
-from kairay_train.data import check, find_files, read_examples
+from kairay_train.data import check, read_examples
 from kairay_train.formats import ColumnMapping
+from kairay_train.readers import HINTS
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "examples" / "quickstart"
 
@@ -277,6 +279,10 @@ def test_the_files_of_a_folder_are_found_by_extension(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: holds no data file; put one there that ends with \.arrow, "):
         find_files(tmp_path / "empty")
+
+
+def test_every_ending_that_is_taken_from_a_folder_has_a_reader() -> None:
+    assert set(ENDINGS) == set(HINTS)
 
 
 def test_no_file_at_all_is_a_problem() -> None:

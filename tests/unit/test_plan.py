@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
@@ -14,6 +15,7 @@ from kairay.plan import Engine, Work
 from kairay.plan_serving import REFERENCE_CONTEXT
 from kairay.presets import find_preset, load_presets
 from kairay.skus import Device, Sku, SkuKind, load_skus
+from kairay.workspace import Workspace
 from planning import (
     GIB,
     RETIRED,
@@ -112,7 +114,8 @@ def test_where_the_machines_that_are_there_are_too_small_the_smallest_size_that_
     assert "the smallest size that works is Standard_NC24ads_A100_v4 ($3.67 per hour)" in plan.problems[0]
     work = tuning("qwen2.5-coder-32b-instruct", instance=T4, extra="\n  serve: false")
     asked = planned(work, skus=there, advise=dict(load_skus()))
-    assert "set resource.instanceType to Standard_NC24ads_A100_v4 ($3.67 per hour)" in asked.problems[0]
+    # Not the smallest: what is advised is what would be taken without an instanceType.
+    assert "set resource.instanceType to Standard_NC40ads_H100_v5 ($6.98 per hour)" in asked.problems[0]
 
 
 def test_advice_is_of_the_cloud_whose_machines_are_there() -> None:
@@ -130,6 +133,27 @@ def test_an_unknown_size_is_answered_with_the_nearest() -> None:
         "resource.instanceType Standard_NC24ads_A100 is not a known size; did you mean"
     )
     assert A100 in plan.problems[0]
+
+
+def test_a_mistyped_size_of_another_cloud_is_answered_with_that_clouds() -> None:
+    plan = planned(inference("phi-4", instance="p5.48xlarg"))
+    assert "is not a known size; did you mean p5.48xlarge or" in plan.problems[0]
+    assert {candidate.sku.kind for candidate in plan.candidates} <= {SkuKind.AWS, SkuKind.LOCAL}
+    # A T4 of AWS that no table has: an AMD size, however near its name, is no remedy.
+    assert "g4ad" not in planned(inference("phi-4", instance="g4dn.xlarge")).problems[0]
+
+
+@pytest.mark.parametrize("work", [inference, tuning])
+def test_a_size_that_is_no_gpus_is_answered_with_the_size_that_would_be_taken(
+    work: Callable[..., Workspace],
+) -> None:
+    best = planned(work("phi-4")).chosen
+    assert best is not None
+    [said] = planned(work("phi-4", instance="Standard_D4s_v5")).problems
+    assert said.startswith(
+        "resource.instanceType Standard_D4s_v5 is not one of the GPU sizes known here; set "
+    )
+    assert f"set resource.instanceType to {best.sku.name} (" in said
 
 
 @pytest.mark.parametrize(

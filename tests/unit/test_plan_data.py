@@ -45,11 +45,23 @@ def test_parquet_is_read_where_pyarrow_is(tmp_path: Path) -> None:
     assert count_tokens([tmp_path / "a.parquet"]) == (2 * CHARACTERS // 4, "characters ÷ 4")
 
 
-def test_of_other_files_the_bytes_count_and_a_folder_is_all_of_its_files(tmp_path: Path) -> None:
+def test_of_other_files_the_bytes_count_and_of_a_folder_only_what_a_job_would_read(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "b.txt").write_text("z" * 40)
+    (tmp_path / "deep" / "b.jsonl").write_text(json.dumps("z" * 40))
+    (tmp_path / "README.md").write_text("z" * 40)
     (tmp_path / "a.jsonl").write_text(json.dumps("x" * 40))
-    assert count_tokens([tmp_path]) == (20, "bytes and characters ÷ 4")
+    assert count_tokens([tmp_path]) == (10, "characters ÷ 4")
+    assert count_tokens([tmp_path, tmp_path / "README.md"]) == (20, "bytes and characters ÷ 4")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", ""), ("a.jsonl", "\n\n"), ("a.json", "[]"), ("a.csv", "text\n"), ("a.txt", "")],
+)
+def test_a_file_without_text_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=rf"{name}: has no rows with text"):
+        count_tokens([tmp_path / name])
 
 
 def test_several_paths_add_up(tmp_path: Path) -> None:
@@ -61,7 +73,7 @@ def test_several_paths_add_up(tmp_path: Path) -> None:
 def test_what_is_not_there_or_empty_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file or folder"):
         count_tokens([tmp_path / "none"])
-    with pytest.raises(InputError, match="the folder is empty"):
+    with pytest.raises(DataError, match="holds no data file"):
         count_tokens([tmp_path])
 
 

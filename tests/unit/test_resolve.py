@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
@@ -14,13 +15,15 @@ import yaml
 
 from answering import COMMIT, AnsweringServer, answering_server, listing
 from kairay.cli.main import main
+from kairay.cli.named_model import named_preset
 from kairay.errors import InputError, TransientError
+from kairay.plan import PlanTarget
 from kairay.presets import SourceKind, TuningMethod, find_preset, parse_preset, render_preset
 from kairay.registry import artifact
 from kairay.registry.model_files import cached_snapshot, read_artifact, read_hub
 from kairay.registry.model_folder import check_model_folder
 from kairay.registry.models import resolve_model
-from kairay.registry.resolve import preset_of, resolve_preset
+from kairay.registry.resolve import NOT_IN_PODS, preset_of, resolve_preset
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
@@ -132,6 +135,36 @@ def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, said: s
     else:
         with pytest.raises(InputError, match=said):
             resolve_preset(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (("model.gguf",), r"its weights are model\.gguf.*; take the model that it was made of"),
+        (
+            ("adapter_config.json", "adapter_model.safetensors"),
+            "it is an adapter and no model; name the model",
+        ),
+        (("params.json", "consolidated.00.pth"), "its weights are in their maker's own format"),
+    ],
+)
+def test_what_needs_no_config_is_told_by_what_it_is(
+    tmp_path: Path, files: tuple[str, ...], said: str
+) -> None:
+    folder, reference = tmp_path / "mine", f"oci:{tmp_path / 'layout'}:v1"
+    folder.mkdir()
+    for name in files:
+        (folder / name).write_text("{}")
+    artifact.push_directory(folder, reference, media=artifact.ArtifactMedia.MODEL, annotations={})
+    for name in (str(folder), reference):
+        with pytest.raises(InputError, match=said):
+            resolve_preset(name)
+    with pytest.raises(InputError, match=said):
+        check_model_folder(folder)
+    for name in files:
+        (folder / name).unlink()
+    with pytest.raises(InputError, match=r"config\.json: no such file; a model folder has a config\.json"):
+        resolve_preset(str(folder))
 
 
 @pytest.mark.parametrize("path", ["/nowhere/at/all", "./nowhere", "~/nowhere/at/all"])
@@ -381,8 +414,26 @@ def test_a_workspace_may_name_a_folder(tmp_path: Path, capsys: pytest.CaptureFix
             }
         )
     )
-    assert run("plan", str(file), "-o", "json") == 0
+    assert run("plan", "--local", str(file), "-o", "json") == 0
     assert json.loads(capsys.readouterr().out)["preset"] == str(folder)
+    assert run("plan", str(file)) == 2
+    assert f"preset.name: {folder} is a folder, {NOT_IN_PODS}" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_named_like_a_preset_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_folder(tmp_path / "good")
+    monkeypatch.chdir(tmp_path)
+    assert run("models", "inspect", "good") == 2
+    assert "there is a folder good here: write ./good" in capsys.readouterr().err
+    assert run("models", "inspect", "./good") == 0
+    capsys.readouterr()
+    assert run("models", "inspect", "other") == 2
+    assert "there is a folder" not in capsys.readouterr().err
+    for target, said in ((PlanTarget.LOCAL, ": write ./good"), (PlanTarget.CLUSTER, f", {NOT_IN_PODS}")):
+        with pytest.raises(InputError, match=re.escape(f"there is a folder good here{said}")):
+            named_preset("good", target)
 
 
 @pytest.mark.local

@@ -100,6 +100,18 @@ def test_an_unknown_size_has_nearest_ones_that_can_be_had() -> None:
     assert "Standard_NC6s_v3" not in nearest_skus("Standard_NC6s_v4", load_skus(), TODAY)
 
 
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("p5.48xlarg", "p5.48xlarge"), ("g6.xlarg", "g6.xlarge"), ("NC24ads_A100_v4", "Standard_NC24ads_A100_v4"),
+        ("Standard_ND96isr_H100", "Standard_ND96isr_H100_v5"), ("Standard_D4s_v5", None), ("m5.xlarge", None),
+        ("Standard_F8s_v2", None), ("Standard_DS2_v2", None),
+    ],
+)  # fmt: skip
+def test_only_a_mistyped_name_has_near_ones(name: str, near: str | None) -> None:
+    assert next(iter(nearest_skus(name, load_skus(), TODAY)), None) == near
+
+
 def test_shares_of_a_gpu_are_told_from_whole_ones() -> None:
     skus = load_skus()
     assert skus["Standard_NV6ads_A10_v5"].share == "1/6"

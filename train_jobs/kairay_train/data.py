@@ -81,7 +81,9 @@ class DataReport:
     def summary(self) -> str:
         """A few lines for a person."""
         lines = [
-            f"{f.name}: {f.rows:,} rows, {f.kind or 'unknown'}, {f.format or 'unknown'}" for f in self.files
+            f"{f.name}: {f.rows:,} rows, {f.kind}, {f.format or 'unknown'}"
+            for f in self.files
+            if f.kind is not None  # else nothing was read: a problem says why
         ]
         if self.longest:
             lines.append(
@@ -144,20 +146,6 @@ def check(
         problems=tuple(tally.problems),
         problem_count=tally.problem_count,
     )
-
-
-def find_files(folder: Path) -> list[Path]:
-    """The data files right in a folder (a mounted volume), by extension, sorted.
-
-    Raises DataError if there are none.
-    """
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in HINTS and p.is_file())
-    found = [p for p in found if not p.name.startswith(".")]
-    if not found:
-        raise DataError(
-            f"{folder}: holds no data file; put one there that ends with {', '.join(sorted(HINTS))}"
-        )
-    return found
 
 
 @dataclass(slots=True, kw_only=True)

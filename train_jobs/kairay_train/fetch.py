@@ -18,8 +18,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 
+from kairay.data_files import find_files
 from kairay.errors import HostError, InputError, TransientError
-from kairay_train.data import find_files
 from kairay_train.guarded_http import Resolve, guarded_session, proxies_for, resolve
 
 SIZE_LIMIT = 64 * 2**30

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kairay.cli.output import OutputFormat, output_option, print_data
+from kairay.data_files import files_of
 from kairay.errors import DataError, HostError
 
 
@@ -21,8 +22,9 @@ def command() -> None:
 def check(files: tuple[Path, ...], output: str) -> None:
     """Read every row of FILES as a tuning job would, and name each that is broken by file and line.
 
-    Takes parquet, jsonl, json, csv and arrow with chat messages, prompt/completion, instruction/input/output,
-    instruction/context/response, ShareGPT conversations or text; the shape is recognised by content.
+    A folder stands for the data files in it, as for a tuning job. Takes parquet, jsonl, json, csv and arrow with chat
+    messages, prompt/completion, instruction/input/output, instruction/context/response, ShareGPT conversations or text;
+    the shape is recognised by content.
     """
     try:
         from kairay_train import data
@@ -31,7 +33,7 @@ def check(files: tuple[Path, ...], output: str) -> None:
             f"reading data needs the package {error.name}: pip install 'kairay[worker]'"
         ) from error
 
-    report = data.check(list(files))
+    report = data.check([each for file in files for each in files_of(file)])
     if output != OutputFormat.TABLE:
         print_data(report.to_dict(), output)
     else:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import click
 
+from kairay.cli.named_model import told_of_folder
 from kairay.cli.output import OutputFormat, output_option, print_data
 from kairay.model_config import unknown_facts
 from kairay.presets import find_preset, preset_data, render_preset
@@ -28,7 +29,8 @@ def inspect(model: str, output: str) -> None:
     the name of a preset.
     """
     files = read_model(model)
-    preset = find_preset(model) if files is None else preset_of(files)
+    with told_of_folder(model, f": write ./{model}"):
+        preset = find_preset(model) if files is None else preset_of(files)
     unknown = () if files is None else unknown_facts(files.config, preset.model)
     formats = {} if files is None else dict(files.published.formats)
     if output != OutputFormat.TABLE:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import click
 
+from kairay.cli.named_model import named_preset
 from kairay.cli.output import print_data
 from kairay.cli.prices import price_file, prices_option
-from kairay.config_maps import config_of
+from kairay.config_maps import config_of, text_in, text_on_machine
+from kairay.data_files import ENDINGS
+from kairay.errors import InputError
 from kairay.plan import Plan, PlanTarget, make_plan
 from kairay.plan_config import read_config
 from kairay.plan_data import count_tokens
@@ -22,7 +25,6 @@ from kairay.plan_table import render_plan
 from kairay.plan_wishes import TuningWishes, Wishes
 from kairay.presets import Preset
 from kairay.prices import priced_skus
-from kairay.registry.resolve import resolve_preset
 from kairay.skus import CLOUDS, Sku, local_machine, probe_machine
 from kairay.workspace import Documents, Workspace, load_documents
 
@@ -50,6 +52,8 @@ class PlanInputs:
     epochs: int | None = None
     """None: what the Workspace or its preset says."""
     quota: Quota | None = None
+    folder: Path | None = None
+    """Of the file, to look for its data on this machine; None: nobody looks."""
 
 
 @click.command("plan")
@@ -85,6 +89,7 @@ def command(
     Sizes are compared by cost: serving by dollars an hour at the most replicas, tuning by dollars for the job (with
     --data) or for a million tokens. Ends with exit code 2 when one of the Workspaces cannot run as written.
     """
+    _check_flags(files, local=local, cloud=cloud, data=data, epochs=epochs, quota=quota)
     documents = [load_documents(file, drafts=True) for file in files]
     for word in (word for each in documents for word in each.unfilled):
         click.echo(f"note: {word} is a placeholder; fill it in before you run or apply the file", err=True)
@@ -99,7 +104,11 @@ def command(
         epochs=epochs,
         quota=None if quota is None else parse_usages(quota.read_text("utf-8"), str(quota)),
     )
-    plans = [plan for each in documents for plan in plan_all(each, inputs)]
+    plans = [
+        plan
+        for file, each in zip(files, documents, strict=True)
+        for plan in plan_all(each, replace(inputs, folder=file.resolve().parent if local else None))
+    ]
     if not plans:
         raise click.UsageError(
             "inference.template brings its own container and runs on a cluster as it stands: nothing to plan"
@@ -137,15 +146,33 @@ def show(plans: Sequence[Plan], output: str, *, explain: bool = False) -> None:
     print_data(data[0] if len(data) == 1 else data, output)
 
 
+def _check_flags(
+    files: Sequence[Path], *, local: bool, cloud: str | None, data: Sequence[Path], epochs: int | None,
+    quota: Path | None,
+) -> None:  # fmt: skip
+    """click.UsageError for what would have no effect, and for data in the place of a Workspace."""
+    for file in files:
+        # A Workspace may be JSON.
+        if file.suffix.casefold() in ENDINGS and file.suffix.casefold() != ".json":
+            raise click.UsageError(f"{file} is data; give it with --data, after the file of the Workspace")
+    if epochs is not None and not data:
+        raise click.UsageError("--epochs has no effect without --data: it says how often that is learnt from")
+    for flag, given in (("--cloud", cloud), ("--quota", quota)):
+        if local and given is not None:
+            raise click.UsageError(
+                f"{flag} has no effect with --local, which plans for this machine; leave one out"
+            )
+
+
 def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> Plan:
     work = workspace.tuning or workspace.inference
     assert work is not None
     assert work.preset is not None, "its own container needs no plan"
-    preset = resolve_preset(work.preset.name)
-    wishes = _wishes(workspace, config_maps)
+    preset = named_preset(work.preset.name, inputs.target)
+    wishes = _wishes(workspace, config_maps, inputs.target)
     if inputs.epochs is not None and isinstance(wishes, TuningWishes):
         wishes = replace(wishes, max_steps=None)
-    return make_plan(
+    plan = make_plan(
         workspace,
         preset,
         skus=inputs.skus,
@@ -156,13 +183,32 @@ def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> 
         quota=inputs.quota,
         wishes=wishes,
     )
+    return replace(plan, warnings=(*plan.warnings, *_missing_data(workspace, inputs.folder)))
 
 
-def _wishes(workspace: Workspace, config_maps: ConfigMaps) -> Wishes | None:
-    """What the user's own config says, where it is in the same file."""
+def _wishes(workspace: Workspace, config_maps: ConfigMaps, target: PlanTarget) -> Wishes | None:
+    """What the user's own config says, where it is in the same file; only a cluster may have it elsewhere."""
     named = config_of(workspace)
-    text = None if named is None else config_maps.get(named.name, {}).get(named.key)
+    if named is None:
+        return None
+    if target is PlanTarget.LOCAL:
+        return read_config(workspace, text_on_machine(workspace, config_maps))
+    data = config_maps.get(named.name)
+    text = None if data is None else text_in(named, data, workspace.metadata.namespace or "")
     return read_config(workspace, text)
+
+
+def _missing_data(workspace: Workspace, folder: Path | None) -> tuple[str, ...]:
+    """Why `kairay run` would refuse the data of this machine; a plan can be made without it."""
+    if folder is None:
+        return ()
+    from kairay.local.places import find_input
+
+    try:
+        find_input(workspace, folder)
+    except InputError as error:
+        return (f"`kairay run` will refuse the data: {error.message}",)
+    return ()
 
 
 def _training_data(

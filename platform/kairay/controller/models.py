@@ -18,8 +18,8 @@ from kairay.controller.settings import ModelSettings
 from kairay.errors import InputError, KairayError, TransientError
 from kairay.presets import Preset, find_preset
 from kairay.registry.model_files import HUB_ID, Remedies, read_artifact, read_hub
-from kairay.registry.reference import LAYOUT_PREFIX, ArtifactReference, RemoteReference, names_a_registry
-from kairay.registry.resolve import preset_of
+from kairay.registry.reference import ArtifactReference, RemoteReference, names_a_registry
+from kairay.registry.resolve import preset_of, refuse_folder
 from kairay.registry.store import RemoteOptions
 
 FACTS_LAST: Final = timedelta(days=1)
@@ -36,7 +36,6 @@ _REMEDIES = Remedies(
     token="give the controller a token that may read it (docs/cluster-guide.md: secret kairay-hub)",  # noqa: S106
     unreachable="check that the controller can reach it (Helm: models.endpoint)",
 )
-_FOLDERS = ("/", ".", "~", LAYOUT_PREFIX)
 _TIMEOUT = (10.0, 30.0)
 """Seconds to connect to a registry, and without a byte."""
 
@@ -132,14 +131,9 @@ def look_up_model(name: str, settings: ModelSettings, environment: Mapping[str, 
     try:
         return find_preset(name)
     except InputError:
-        is_folder = name.startswith(_FOLDERS)
-        if not (is_folder or names_a_registry(name) or HUB_ID.fullmatch(name)):
+        refuse_folder(name)
+        if not (names_a_registry(name) or HUB_ID.fullmatch(name)):
             raise
-    if is_folder:
-        raise InputError(
-            f"preset.name: {name} is a folder, which pods on a cluster do not have; push it"
-            " (cd FOLDER && oras push REGISTRY/NAME:TAG *) and give REGISTRY/NAME:TAG"
-        )
     if names_a_registry(name):
         _check_listed(name, settings)
         # The next pass is the next attempt.

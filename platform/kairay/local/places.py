@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kairay.config_maps import config_of, engine_settings, training_sections
+from kairay.config_maps import engine_settings, text_on_machine, training_sections
 from kairay.errors import DataError, InputError
 from kairay.ray.target import JobPlaces, ServedAdapter
 from kairay.registry.reference import ArtifactReference, LayoutReference, RemoteReference
@@ -100,22 +100,18 @@ def host_path(volume: VolumeSource, where: str, base_dir: Path) -> Path:
     return (base_dir / Path(volume.host_path.path).expanduser()).resolve()
 
 
-def config_text(workspace: Workspace, config_maps: ConfigMaps) -> str | None:
-    """The text that `tuning.config` or `inference.config` leads to; None when it is not given."""
-    place = config_of(workspace)
-    if place is None:
+def find_input(workspace: Workspace, base_dir: Path) -> Path | None:
+    """The data that a tuning Workspace has on this machine; None: it has it from elsewhere, or tunes nothing.
+
+    InputError for a volume that only a cluster has, DataError for a path that is not there.
+    """
+    tuning = workspace.tuning
+    if tuning is None or tuning.input.volume_source is None:
         return None
-    name, key = place.name, place.key
-    if name not in config_maps:
-        raise InputError(
-            f"{place.field}: no ConfigMap {name} in the file; add it after a line with ---, with data: {{{key}: ...}}"
-        )
-    text = config_maps[name].get(key)
-    if text is None:
-        raise InputError(
-            f"{place.field}: the ConfigMap {name} has no key {key}; put the text under data.{key}"
-        )
-    return text
+    path = host_path(tuning.input.volume_source, "tuning.input.volumeSource", base_dir)
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder; correct tuning.input.volumeSource")
+    return path
 
 
 def find_revision(workspace: Workspace, config_maps: ConfigMaps, base_dir: Path) -> str:
@@ -123,19 +119,16 @@ def find_revision(workspace: Workspace, config_maps: ConfigMaps, base_dir: Path)
 
     A person who edits a local file and runs again means the new rows; there the look costs one read.
     """
-    written = revision(workspace, config_text(workspace, config_maps))
-    tuning = workspace.tuning
-    if tuning is None or tuning.input.volume_source is None:
+    written = revision(workspace, text_on_machine(workspace, config_maps))
+    path = find_input(workspace, base_dir)
+    if path is None:
         return written
-    path = host_path(tuning.input.volume_source, "tuning.input.volumeSource", base_dir)
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file or folder; correct tuning.input.volumeSource")
     return hashlib.sha256(f"{written} {_content_digest(path)}".encode()).hexdigest()[: len(written)]
 
 
 def find_parameters(workspace: Workspace, config_maps: ConfigMaps) -> dict[str, Any]:
     """KAITO's training sections; empty without a config."""
-    text = config_text(workspace, config_maps)
+    text = text_on_machine(workspace, config_maps)
     assert workspace.tuning is not None
     return {} if text is None else training_sections(text, f"ConfigMap {workspace.tuning.config}")
 
@@ -144,7 +137,7 @@ def find_engine_config(workspace: Workspace, config_maps: ConfigMaps, engine: st
     """The engine's settings of an inference Workspace; empty without a config, and after tuning."""
     if workspace.inference is None:
         return {}
-    text = config_text(workspace, config_maps)
+    text = text_on_machine(workspace, config_maps)
     return {} if text is None else engine_settings(text, engine, f"ConfigMap {workspace.inference.config}")
 
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from kairay.errors import InputError, TransientError
 from kairay.model_config import Published
 from kairay.registry.model_folder import (
+    CONFIG,
     INDEX,
+    folder_config,
     loaded_sizes,
     model_config,
     parse_json,
@@ -34,7 +36,7 @@ HUB = "https://huggingface.co"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
-_CONFIG, _CARD = "config.json", "README.md"
+_CARD = "README.md"
 _LICENCE = re.compile(r"^license:\s*[\"']?([\w.-]+)[\"']?\s*$", re.M)
 _TIMEOUT = (10.0, 30.0)
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -64,7 +66,7 @@ class ModelFiles:
 
 def read_folder(folder: Path, model_id: str, *, revision: str | None = None) -> ModelFiles:
     """From a model folder, or from one that has only config.json and the index; InputError says what is missing."""
-    config = model_config(read_json(folder / _CONFIG, "a model folder has a config.json"), folder / _CONFIG)
+    config = folder_config(folder)
     size, formats = _weights(folder)
     card = folder / _CARD
     published = Published(
@@ -88,11 +90,11 @@ def read_artifact(reference: str, options: RemoteOptions | None = None) -> Model
         if manifest is None:
             raise InputError(f"{place} does not exist; check its name and tag", reason="NotFound")
         files = {layer.title: layer for layer in manifest.layers if layer.title}
-        if _CONFIG not in files:
-            raise InputError(f"{place} holds no {_CONFIG}, so it is no model; push a model folder")
         weights = loaded_sizes({title: layer.size for title, layer in files.items()}, str(place))
-        content = store.read(files[_CONFIG], most=_LARGEST_CONFIG)
-    config = model_config(parse_json(content, f"{place}: {_CONFIG}"), f"{place}: {_CONFIG}")
+        if CONFIG not in files:
+            raise InputError(f"{place} holds no {CONFIG}, so it is no model; push a model folder")
+        content = store.read(files[CONFIG], most=_LARGEST_CONFIG)
+    config = model_config(parse_json(content, f"{place}: {CONFIG}"), f"{place}: {CONFIG}")
     return ModelFiles(config=config, published=Published(id=reference, weight_bytes=sum(weights.values())))
 
 
@@ -104,7 +106,7 @@ def cached_snapshot(model_id: str, environment: Mapping[str, str] = os.environ) 
     main = kept / "refs" / "main"
     named = [kept / "snapshots" / main.read_text("utf-8").strip()] if main.is_file() else []
     for snapshot in (*named, *sorted(kept.glob("snapshots/*"))):
-        if (snapshot / _CONFIG).is_file():
+        if (snapshot / CONFIG).is_file():
             return snapshot
     return None
 
@@ -130,9 +132,9 @@ def read_hub(
     published = _listed(
         model_id, _mapping(hub.get(f"/api/models/{model_id}?blobs=true", most=_LARGEST_LISTING), model_id)
     )
-    path = f"/{model_id}/resolve/{published.revision or 'main'}/{_CONFIG}"
+    path = f"/{model_id}/resolve/{published.revision or 'main'}/{CONFIG}"
     config = hub.get(path, most=_LARGEST_CONFIG)
-    return ModelFiles(config=model_config(config, f"{model_id}: {_CONFIG}"), published=published)
+    return ModelFiles(config=model_config(config, f"{model_id}: {CONFIG}"), published=published)
 
 
 def _listed(model_id: str, listing: Mapping[str, Any]) -> Published:
@@ -145,8 +147,8 @@ def _listed(model_id: str, listing: Mapping[str, Any]) -> Published:
         raise InputError(f"{model_id}: the hub's listing of its files makes no sense ({error})") from error
     where = f"{model_id} on the hub"
     weights = loaded_sizes(sizes, where)
-    if _CONFIG not in sizes:
-        raise InputError(f"{where}: no {_CONFIG} in it; take a model that transformers knows")
+    if CONFIG not in sizes:
+        raise InputError(f"{where}: no {CONFIG} in it; take a model that transformers knows")
     card = listing.get("cardData")
     licence = card.get("license_name") or card.get("license") if isinstance(card, Mapping) else None
     named, commit = str(listing.get("id") or ""), str(listing.get("sha") or "")

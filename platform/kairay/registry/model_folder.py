@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from kairay.errors import InputError
 
+CONFIG: Final = "config.json"
+"""What transformers makes the model from."""
 WEIGHTS: Final = "model.safetensors"
 """All weights in one file."""
 INDEX: Final = "model.safetensors.index.json"
@@ -57,11 +59,23 @@ def check_model_folder(folder: Path) -> Path:
     """`folder`, when transformers could load it; otherwise an InputError says what is missing."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such model folder; give a folder with config.json and *.safetensors")
-    file = folder / "config.json"
-    model_config(read_json(file, "a model folder has a config.json"), file)
+    folder_config(folder)
     for name in weight_files(folder):
         read_header(folder / name)
     return folder
+
+
+def folder_config(folder: Path) -> Mapping[str, Any]:
+    """The content of a model folder's config.json; InputError where it is missing or wrong.
+
+    What needs none (an adapter, a GGUF file) is told by what it is.
+    """
+    file = folder / CONFIG
+    if folder.is_dir() and not file.exists():
+        names = {path.name for path in folder.iterdir()}
+        if names.isdisjoint((WEIGHTS, INDEX)) and (said := _not_loaded(names)):
+            raise InputError(f"{folder}: {said}")
+    return model_config(read_json(file, f"a model folder has a {CONFIG}"), file)
 
 
 def model_config(read: object, where: object) -> Mapping[str, Any]:
@@ -145,9 +159,16 @@ def _matching(sizes: Mapping[str, int], way: re.Pattern[str]) -> dict[str, int]:
 
 
 def _why_no_weights(names: Iterable[str]) -> str:
+    return _not_loaded(names) or (
+        f"no {WEIGHTS} in it and no {INDEX}, so it is no model; fetch, take or push a whole model folder"
+    )
+
+
+def _not_loaded(names: Iterable[str]) -> str | None:
+    """What files that are not loaded are, and what to do; None: there are none of those."""
     ordered = sorted(names)
     for way, said in _NOT_LOADED:
         for name in ordered:
             if way.fullmatch(name):
                 return said.format(file=name)
-    return f"no {WEIGHTS} in it and no {INDEX}, so it is no model; fetch, take or push a whole model folder"
+    return None

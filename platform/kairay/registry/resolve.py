@@ -37,6 +37,20 @@ _DEFAULTS: Final = TuningDefaults(
 )  # fmt: skip
 
 
+_FOLDERS: Final = ("/", ".", "~")
+NOT_IN_PODS: Final = (
+    "which pods on a cluster do not have; push it (cd FOLDER && oras push REGISTRY/NAME:TAG *) and give"
+    " REGISTRY/NAME:TAG"
+)
+"""Of a folder that is named as a model for a cluster."""
+
+
+def refuse_folder(name: str) -> None:
+    """InputError for the name of a model that only one machine has: a path, or `oci:/layout:tag`."""
+    if name.startswith((*_FOLDERS, LAYOUT_PREFIX)):
+        raise InputError(f"preset.name: {name} is a folder, {NOT_IN_PODS}")
+
+
 def resolve_preset(name: str) -> Preset:
     """The preset of this name, or one made from the files of the model that it names.
 
@@ -59,7 +73,7 @@ def read_model(name: str) -> ModelFiles | None:
         return read_folder(path.resolve(), str(path.resolve()))
     if name.startswith(LAYOUT_PREFIX) or names_a_registry(name):
         return read_artifact(name)
-    if name.startswith(("/", ".", "~")):
+    if name.startswith(_FOLDERS):
         raise InputError(f"{name}: no such model folder; give a folder with config.json and *.safetensors")
     return read_hub(name) if HUB_ID.fullmatch(name) else None
 
