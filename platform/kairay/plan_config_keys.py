@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kairay.memory import Dtype, Optimizer
-from kairay.values import Reader, anything, number, only
+from kairay.values import Reader, anything, not_among, number, only
 
 
 def _never(_value: Any) -> bool:
@@ -121,7 +121,7 @@ def _switch(value: object) -> bool:
 def _word(known: Mapping[str, Any]) -> Reader:
     def read(value: object) -> object:
         if not isinstance(value, str) or value not in known:
-            raise ValueError(f"{value!r}; only {' or '.join(known)} works here")
+            raise ValueError(not_among(value, known))
         return known[value]
 
     return read
