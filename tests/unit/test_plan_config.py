@@ -131,7 +131,7 @@ def test_training_keys_become_wishes() -> None:
         rank=128,
         target_modules=("q_proj",),
         saved_modules=("lm_head",),
-        first_layer=5,
+        layers=(7, 5),
         dropout=0.05,
         sequence_length=2000,
         micro_batch=4,
@@ -380,6 +380,12 @@ def test_the_plan_refuses_contradictions_and_unknown_keys_before_the_job_does(
         assert named in said
     else:
         assert "load_in_" in named
+
+
+def test_a_rank_above_the_width_of_the_model_is_told() -> None:
+    assert not any("is more than the width" in each for each in planned(tuning(), arguments()).warnings)
+    wide = planned(tuning(), training(LoraConfig={"r": 4097, "layers_to_transform": [31]}))
+    assert any("LoraConfig.r 4,097 is more than the width of llama-3.1" in each for each in wide.warnings)
 
 
 CONFIGS = [
