@@ -43,6 +43,8 @@ def wish_warnings(
         yield f"{wishes.source}: {sentence}"
     if isinstance(wishes, TuningWishes):
         yield from _tuning_warnings(wishes, preset)
+    for note in wishes.notes:
+        yield f"{wishes.source}: {note}"
 
 
 def _serving_faults(wishes: ServingWishes, preset: Preset) -> Iterator[str]:

@@ -26,6 +26,8 @@ class _Wishes:
     """The part of it that may take more memory than the preset's own, in short, the heaviest first: `r 128`."""
     uncounted: tuple[str, ...] = ()
     """What was written, changes the memory, and is not in the estimate; each with what is counted instead."""
+    notes: tuple[str, ...] = ()
+    """What was written and has no effect, each with who decides it instead, or with what was probably meant."""
 
     @property
     def because(self) -> str:

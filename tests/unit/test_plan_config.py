@@ -28,7 +28,7 @@ from kairay.workspace import Workspace, parse_documents
 from kairay_serve.args import ChatArgs
 from kairay_serve.engine_vllm import options
 from kairay_train.config import TuneConfig
-from kairay_train.settings import resolve
+from kairay_train.settings import Settings, resolve
 
 SOURCE = "ConfigMap mine"
 PRESET = "llama-3.1-8b-instruct"
@@ -225,6 +225,29 @@ def test_what_is_not_counted_is_said() -> None:
     )
 
 
+def test_keys_without_effect_are_told_as_the_job_tells_them() -> None:
+    text = training(
+        TrainingArguments={
+            "fp16": True,
+            "bf16": True,
+            "save_strategy": "no",
+            "deepspeed": "ds.json",
+            "seed": 1,
+        },
+        DataCollator={"mlm": True},
+    )
+    told = [each for each in planned(tuning(), text).warnings if "decide" in each or "Arguments" in each]
+    assert "ConfigMap mine: TrainingArguments.fp16: the plan decides device and number type" in told
+    assert read_tuning(text, SOURCE).notes == job_settings(text, "qlora").notes
+    assert [each.partition(": ")[0] for each in read_tuning(text, SOURCE).notes] == [
+        "TrainingArguments.fp16",
+        "TrainingArguments.bf16",
+        "TrainingArguments.save_strategy",
+        "TrainingArguments.deepspeed",
+        "DataCollator.mlm",
+    ]
+
+
 def test_what_changes_nothing_is_not_said_to_be_left_out() -> None:
     quiet = vllm(data_parallel_size=1, max_loras="1", enable_lora=False)
     assert read_serving(quiet, SOURCE).uncounted == ()
@@ -327,12 +350,15 @@ def refusal(read: Callable[[], object]) -> str | None:
 
 def by_job(text: str, method: str) -> str | None:
     """What the driver says of a config before it looks at any data."""
+    return refusal(lambda: job_settings(text, method))
+
+
+def job_settings(text: str, method: str) -> Settings:
     told = {
         "run": "r", "workspace": "w", "preset": PRESET, "method": method, "data": ["/d"], "output": "oci:/o:t",
         "storage": "/s", "parameters": training_sections(text, SOURCE),
     }  # fmt: skip
-    config = TuneConfig.model_validate_json(json.dumps(told))
-    return refusal(lambda: resolve(config, find_preset(PRESET)))
+    return resolve(TuneConfig.model_validate_json(json.dumps(told)), find_preset(PRESET))
 
 
 def by_plan(text: str, method: str) -> str | None:
