@@ -23,7 +23,8 @@ _OF_OTHERS: Final = frozenset({
     "q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "in_proj", "gate_proj", "up_proj", "down_proj",
     "gate_up_proj", "query_proj", "key_proj", "value_proj", "query", "key", "value", "query_key_value", "c_attn",
     "c_proj", "c_fc", "Wqkv", "dense", "fc1", "fc2", "r_proj", "q_a_proj", "q_b_proj", "kv_b_proj", "embed_in",
-    "embed_out", "embed_positions", "word_embeddings", "wte",
+    "embed_out", "embed_positions", "word_embeddings", "wte", "x_proj", "dt_proj", "z_proj", "g_proj", "b_proj",
+    "a_proj", "kv_proj", "in_proj_qkv",
 })  # fmt: skip
 """Modules of other families (most by peft.utils.constants): no slips of the pen in a config that serves several."""
 _NEAR: Final = 0.7

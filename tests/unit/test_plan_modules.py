@@ -61,6 +61,7 @@ def test_a_name_that_peft_finds_nothing_by_is_refused(targets: tuple[str, ...] |
         ("embed_tokens",),
         ("qkv_proj", "o_proj"),
         ("q_proj", "xyz"),
+        ("q_proj", "x_proj", "out_proj"),
         "all-linear",
         "ALL-LINEAR",
         r".*\.(q|v)_proj",
