@@ -19,6 +19,7 @@ from kairay.plan_advice import (
     choice_warnings,
     general_warnings,
     local_warnings,
+    machine_too_small,
     near_sizes,
     nothing_fits,
     preset_faults,
@@ -249,7 +250,7 @@ def _plan_machine(
     best = next((candidate for candidate in weighed if candidate.fits), None)
     warnings = plan.warnings + tuple(local_warnings(demand, plan.asked_for, best, skus, now))
     if best is None:
-        fault = f"{weighed[0].reason}; take a smaller preset, or run it on a cluster"
+        fault = machine_too_small(demand, weighed[0])
         return replace(_with_problem(plan, tuple(weighed), fault), warnings=warnings)
     taken = choose([best], asked_for=best.sku)
     rest = tuple(

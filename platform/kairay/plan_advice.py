@@ -11,6 +11,7 @@ from kairay.memory import missing_facts, parameter_count
 from kairay.mig import is_profile
 from kairay.plan_candidates import Candidate, chosen_of, cost_words, holds, smallest, spreads, usd
 from kairay.plan_demand import Demand
+from kairay.plan_replica import MAX_NODES
 from kairay.plan_sizes import retirement, vetoes
 from kairay.presets import Preset
 from kairay.quantities import format_bytes
@@ -101,9 +102,20 @@ def nothing_fits(demand: Demand, open_choice: tuple[Candidate, ...], wider: tupl
     if demand.mig is not None:
         return f"no slice of {demand.mig} holds {name}; take a larger profile, or a smaller preset"
     if demand.because:
-        source = demand.tuning_wishes.source or demand.serving_wishes.source
-        return f"no known size fits {name}{demand.because}; lower that in {source}, or take a smaller preset"
+        return f"no known size fits {name}{demand.because}; lower that in {demand.source}, or take a smaller preset"
     return f"no known size fits {name}; take a smaller preset"
+
+
+def machine_too_small(demand: Demand, machine: Candidate) -> str:
+    """The problem of work that this machine does not hold."""
+    if machine.reason.startswith("tuning.workers"):
+        return f"{machine.reason}; lower it, or run it on a cluster"
+    ways = ["take a smaller preset", "or run it on a cluster"]
+    if (demand.workers or 1) > 1 and machine.sku.device is Device.CPU:
+        ways.insert(0, "lower tuning.workers")
+    if demand.because and demand.because in machine.reason:
+        ways.insert(0, f"lower that in {demand.source}")
+    return f"{machine.reason}; {', '.join(ways)}"
 
 
 def cannot_be_had(
@@ -187,6 +199,7 @@ def choice_warnings(
     if chosen.gpus < (owned := chosen.nodes * sku.gpus):
         verb = "is" if chosen.gpus == 1 else "are"
         yield f"{chosen.gpus} of the {owned} {'slices' if is_profile(sku.share) else 'GPUs'} {verb} used"
+    yield from _many_machines(demand, chosen)
     if (
         demand.quota is not None
         and sku.kind is SkuKind.AZURE
@@ -199,6 +212,15 @@ def _cheaper(chosen: Candidate, cheapest: Candidate) -> Iterator[str]:
     price, least = chosen.cost, cheapest.cost
     if price is not None and least is not None and least < price:
         yield f"{cheapest.sku.name} fits too, at {usd(least)} instead of {usd(price)} {cost_words(chosen)}"
+
+
+def _many_machines(demand: Demand, chosen: Candidate) -> Iterator[str]:
+    workers, tuning = demand.workers, chosen.tuning
+    if workers is not None and tuning is not None and tuning.nodes > MAX_NODES:
+        yield (
+            f"tuning.workers {workers:,} takes {tuning.nodes:,} machines of {chosen.sku.name}; without it all GPUs of"
+            " one tune. Speed and cost are taken in proportion to the GPUs, which holds within a machine only"
+        )
 
 
 def local_warnings(

@@ -16,12 +16,15 @@ from kairay.plan_config_keys import HEAVIEST, KV_WORDS, OPTIMIZERS, SERVING, TRA
 from kairay.plan_wishes import ALL_LINEAR, ServingWishes, TuningWishes, Wishes
 from kairay.presets import TuningMethod
 from kairay.training_config import read_sections
+from kairay.values import nearest
 
 if TYPE_CHECKING:
     from kairay.workspace import Workspace
 
 ENGINE = "vllm"
 """The section that is read: the other engine has no key that changes the plan."""
+_NEAR = 0.87
+"""Likeness of an option and what was meant; vLLM's own options are less like each other (data-parallel-size-local)."""
 _MOST = 2**48
 """Of any number: bytes of a GPU are fewer by far."""
 
@@ -50,7 +53,8 @@ def refused_config(workspace: Workspace, why: str) -> Wishes | None:
 def read_tuning(content: str, source: str, method: TuningMethod) -> TuningWishes:
     """KAITO's `training_config.yaml`; of two keys for one thing the later one counts, as in the job."""
     notes = _Notes(source)
-    for each in read_sections(training_sections(content, source), method, source=source).keys:
+    sections = read_sections(training_sections(content, source), method, source=source)
+    for each in sections.keys:
         if key := TRAINING.get(each.section, {}).get(each.name):
             notes.take(key, each.name, each.place, each.value, shown=each.written)
     found = notes.found
@@ -68,22 +72,25 @@ def read_tuning(content: str, source: str, method: TuningMethod) -> TuningWishes
         optimizer=OPTIMIZERS.get(optim),
         weight_bits=INT8_BITS if eight else None if double else NF4_PLAIN_BITS,
         max_steps=steps if steps > 0 else None,
+        notes=sections.notes,
     )
 
 
 def read_serving(content: str, source: str) -> ServingWishes:
     """The section `vllm` of `inference_config.yaml`; `_` in a key counts as `-`, as for vLLM."""
-    notes = _Notes(source)
+    notes, slips = _Notes(source), list[str]()
     for written, value in engine_settings(content, ENGINE, source).items():
         name = written.replace("_", "-")
         if key := SERVING.get(name):
             notes.take(key, name, f"{ENGINE}.{name}", value, shown=value)
+        elif meant := nearest(name, SERVING, cutoff=_NEAR):
+            slips.append(f"{ENGINE}.{written} is not a setting that a plan knows; did you mean {meant}?")
     word = notes.found.pop("kv_word", None)
     if word is not None and word not in KV_WORDS:
         notes.uncounted.append(
             f"vllm.kv-cache-dtype {word} counts as the model's own number format in the memory"
         )
-    return ServingWishes(**notes.words(), **notes.found, kv_dtype=KV_WORDS.get(word))
+    return ServingWishes(**notes.words(), **notes.found, kv_dtype=KV_WORDS.get(word), notes=tuple(slips))
 
 
 class _Notes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kairay.memory import Dtype, Optimizer
-from kairay.values import Reader, anything, number, only
+from kairay.values import Reader, anything, not_among, number, only
 
 
 def _never(_value: Any) -> bool:
@@ -121,7 +121,7 @@ def _switch(value: object) -> bool:
 def _word(known: Mapping[str, Any]) -> Reader:
     def read(value: object) -> object:
         if not isinstance(value, str) or value not in known:
-            raise ValueError(f"{value!r}; only {' or '.join(known)} works here")
+            raise ValueError(not_among(value, known))
         return known[value]
 
     return read
@@ -136,8 +136,9 @@ def _whole_modules(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
-def _first(value: Any) -> int | None:
-    return min(value, default=None)
+def _some(value: Any) -> Any:
+    """None for an empty list, which peft takes for all."""
+    return value or None
 
 
 def _in_float32(dtype: Any) -> bool:
@@ -162,7 +163,7 @@ TRAINING: Final[Mapping[str, Mapping[str, Key]]] = {
         "r": Key(wish="rank", costs=_always),
         "lora_dropout": Key(wish="dropout"),
         "target_modules": Key(wish="target_modules", costs=lambda named: isinstance(named, str)),
-        "layers_to_transform": Key(wish="first_layer", read=_first),
+        "layers_to_transform": Key(wish="layers", read=_some),
         "modules_to_save": Key(wish="saved_modules", read=_whole_modules, costs=bool),
         "rank_pattern": Key(wish=None, costs=bool),
         "use_dora": Key(wish=None, costs=bool),

@@ -45,6 +45,11 @@ class Demand:
         """Which of the user's own settings make the work larger, as the end of a sentence."""
         return self.tuning_wishes.because or self.serving_wishes.because
 
+    @property
+    def source(self) -> str:
+        """Where the user's own settings are written."""
+        return self.tuning_wishes.source or self.serving_wishes.source
+
     def data_of(self, shape: TuningShape) -> TrainingData | None:
         """What a run of this shape learns from."""
         steps = self.tuning_wishes.max_steps

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kairay.config_maps import config_of
+from kairay.plan_modules import lora_faults, uncounted_modules
 from kairay.plan_replica import can_split
-from kairay.plan_wishes import ServingWishes, TuningWishes, Wishes, unknown_modules
+from kairay.plan_wishes import ServingWishes, TuningWishes, Wishes
 from kairay.presets import Preset
 
 if TYPE_CHECKING:
@@ -19,23 +20,10 @@ _WIDEST = 64
 
 def wish_faults(wishes: Wishes | None, preset: Preset, *, local: bool) -> Iterator[str]:
     """What the model cannot do, whatever the machine."""
-    if not isinstance(wishes, ServingWishes) or local:
-        return
-    model, source = preset.model, wishes.source
-    length, tensor, stages = wishes.context_length, wishes.tensor_parallel, wishes.pipeline_parallel
-    if length is not None and length > model.context_length and not wishes.stretched:
-        yield (
-            f"{source}: max-model-len {length:,} is more than the {model.context_length:,} tokens that {preset.name}"
-            " was made for; lower it"
-        )
-    if tensor is not None and not can_split(model, tensor):
-        able = [str(size) for size in range(1, _WIDEST) if can_split(model, size)]
-        yield (
-            f"{source}: tensor-parallel-size {tensor} does not divide the heads and matrices of {preset.name};"
-            f" use one of {', '.join(able)}"
-        )
-    if stages is not None and stages > model.layers:
-        yield f"{source}: pipeline-parallel-size {stages} is more than the {model.layers} layers of {preset.name}"
+    if isinstance(wishes, TuningWishes):
+        yield from (f"{wishes.source}: {fault}" for fault in lora_faults(wishes, preset))
+    elif isinstance(wishes, ServingWishes) and not local:
+        yield from _serving_faults(wishes, preset)
 
 
 def wish_warnings(
@@ -55,6 +43,26 @@ def wish_warnings(
         yield f"{wishes.source}: {sentence}"
     if isinstance(wishes, TuningWishes):
         yield from _tuning_warnings(wishes, preset)
+    for note in wishes.notes:
+        yield f"{wishes.source}: {note}"
+
+
+def _serving_faults(wishes: ServingWishes, preset: Preset) -> Iterator[str]:
+    model, source = preset.model, wishes.source
+    length, tensor, stages = wishes.context_length, wishes.tensor_parallel, wishes.pipeline_parallel
+    if length is not None and length > model.context_length and not wishes.stretched:
+        yield (
+            f"{source}: max-model-len {length:,} is more than the {model.context_length:,} tokens that {preset.name}"
+            " was made for; lower it"
+        )
+    if tensor is not None and not can_split(model, tensor):
+        able = [str(size) for size in range(1, _WIDEST) if can_split(model, size)]
+        yield (
+            f"{source}: tensor-parallel-size {tensor} does not divide the heads and matrices of {preset.name};"
+            f" use one of {', '.join(able)}"
+        )
+    if stages is not None and stages > model.layers:
+        yield f"{source}: pipeline-parallel-size {stages} is more than the {model.layers} layers of {preset.name}"
 
 
 def _unseen(workspace: Workspace) -> Iterator[str]:
@@ -68,7 +76,12 @@ def _tuning_warnings(wishes: TuningWishes, preset: Preset) -> Iterator[str]:
         yield (
             f"{wishes.source}: rows of {length:,} tokens are longer than the {most:,} that {preset.name} was made for"
         )
-    if unknown := unknown_modules(wishes, preset.model):
+    if wishes.rank is not None and wishes.rank > preset.model.hidden_size:
+        yield (
+            f"{wishes.source}: LoraConfig.r {wishes.rank:,} is more than the width of {preset.name},"
+            f" {preset.model.hidden_size:,}: LoRA has more parameters than its modules then; some 8 to 128 are usual"
+        )
+    if unknown := uncounted_modules(wishes, preset.model):
         yield (
             f"{wishes.source}: LoraConfig.target_modules {', '.join(unknown)} is not among the linear modules that"
             f" {preset.name} is known to have; it is not counted"

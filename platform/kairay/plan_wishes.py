@@ -26,6 +26,8 @@ class _Wishes:
     """The part of it that may take more memory than the preset's own, in short, the heaviest first: `r 128`."""
     uncounted: tuple[str, ...] = ()
     """What was written, changes the memory, and is not in the estimate; each with what is counted instead."""
+    notes: tuple[str, ...] = ()
+    """What was written and has no effect, each with who decides it instead, or with what was probably meant."""
 
     @property
     def because(self) -> str:
@@ -42,8 +44,8 @@ class TuningWishes(_Wishes):
     """Names, or one pattern of whole names, as peft takes them; `all-linear` is every one."""
     saved_modules: tuple[str, ...] = ()
     """Modules that are trained whole."""
-    first_layer: int | None = None
-    """The lowest layer that gets LoRA."""
+    layers: tuple[int, ...] | None = None
+    """Those that get LoRA, by number."""
     dropout: float | None = None
     sequence_length: int | None = None
     micro_batch: int | None = None
@@ -72,8 +74,8 @@ class TuningWishes(_Wishes):
         layers = defaults.layers
         if isinstance(self.target_modules, str):  # peft takes no layers beside a pattern
             layers = None
-        elif self.first_layer is not None:
-            layers = max(1, model.layers - self.first_layer)
+        elif self.layers:
+            layers = max(1, model.layers - min(self.layers))
         defaults = replace(
             defaults,
             layers=layers,
@@ -110,14 +112,6 @@ Wishes = TuningWishes | ServingWishes
 
 NO_TUNING_WISHES = TuningWishes()
 NO_SERVING_WISHES = ServingWishes()
-
-
-def unknown_modules(wishes: TuningWishes, model: ModelFacts) -> tuple[str, ...]:
-    """Modules that were named for LoRA and that the model's facts do not have."""
-    named = wishes.target_modules
-    if named is None or isinstance(named, str):
-        return ()
-    return tuple(name for name in named if not _linear_modules((name,), model))
 
 
 def _linear_modules(named: tuple[str, ...] | str, model: ModelFacts) -> tuple[str, ...]:

@@ -169,7 +169,7 @@ _TRAINING: dict[str, Key] = {
     "ddp_timeout": _passes(whole(1)),
     "ddp_bucket_cap_mb": _passes(whole(1)),
     "gradient_checkpointing_kwargs": _passes(mapping),
-    "label_smoothing_factor": _decided("the loss is the plain negative log-likelihood", only(0, 0.0)),
+    "label_smoothing_factor": _decided("the loss is the plain negative log-likelihood", only(0)),
     "loss_type": _decided("the loss is the plain negative log-likelihood", only("nll")),
     "output_dir": _decided("checkpoints go to the run's storage", _output_dir),
     "overwrite_output_dir": _decided("a finished revision is never tuned again", flag),

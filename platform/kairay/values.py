@@ -7,8 +7,9 @@ completes the sentence "<key> is ...".
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 Reader = Callable[[object], object]
 
@@ -22,8 +23,9 @@ def number(low: float, high: float = float("inf")) -> Reader:
         read_value = _float(value)
         if read_value is None:
             raise ValueError(f"{value!r}; a number is needed")
-        if not low <= read_value <= high or math.isinf(read_value):
-            raise ValueError(f"{value}; it must be between {low:g} and {high:g}")
+        if not low <= read_value <= high:
+            bounds = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
+            raise ValueError(f"{value}; it must be {bounds}")
         return read_value
 
     return read
@@ -33,9 +35,10 @@ def _float(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        return float(value)
+        read = float(value)
     except (ValueError, OverflowError):
         return None
+    return read if math.isfinite(read) else None
 
 
 def whole(low: int) -> Reader:
@@ -65,10 +68,27 @@ def only(*allowed: object) -> Reader:
 
     def read(value: object) -> object:
         if value not in allowed:
-            raise ValueError(f"{value!r}; only {' or '.join(map(str, allowed))} works here")
+            raise ValueError(not_among(value, allowed))
         return value
 
     return read
+
+
+def not_among(value: object, allowed: Iterable[object]) -> str:
+    """The message for a value that is none of those allowed: which one is near, then all."""
+    # Empty text, where it is allowed, says as much as nothing.
+    words = [str(each).lower() if isinstance(each, bool) else str(each) for each in allowed if each != ""]
+    words = list(dict.fromkeys(words))
+    near = nearest(value, words) if isinstance(value, str) else None
+    listed = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+    if near is None:
+        return f"{value!r}; only {listed} works here"
+    return f"{value!r}; did you mean {near}? Only {listed} works here"
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known word that was probably meant; None when none is near."""
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)), None)
 
 
 def text(value: object) -> str:

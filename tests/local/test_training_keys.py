@@ -12,7 +12,9 @@ import peft  # noqa: E402
 import transformers  # noqa: E402
 
 from kairay.errors import InputError  # noqa: E402
-from kairay.presets import TuningMethod  # noqa: E402
+from kairay.plan_modules import lora_faults  # noqa: E402
+from kairay.plan_wishes import TuningWishes  # noqa: E402
+from kairay.presets import TuningMethod, find_preset  # noqa: E402
 from kairay.training_config import read_sections  # noqa: E402
 from kairay.training_keys import OPTIMIZERS, SCHEDULERS  # noqa: E402
 
@@ -32,6 +34,42 @@ def test_what_peft_refuses_of_keys_together_is_refused_before(lora: dict[str, ob
         peft.LoraConfig(**lora)
     with pytest.raises(InputError):
         read_sections({"LoraConfig": lora}, TuningMethod.LORA)
+
+
+NAMED: list[list[str] | str] = [
+    "q_proj", "q_prj", "self_attn.q_proj", "all_linear", "lm_head", "ALL-LINEAR", r".*\.q_proj",
+    "model.layers.0.self_attn.q_proj", ["q_prj"], ["query_key_value"], ["norm"], [], ["lm_head"], ["embed_tokens"],
+    ["self_attn.q_proj"], ["qkv_proj", "o_proj"],
+]  # fmt: skip
+"""What may stand under `target_modules`."""
+
+
+@pytest.mark.parametrize(
+    ("targets", "layers"), [*((each, None) for each in NAMED), (["q_proj"], [31]), (["q_proj"], [32])]
+)
+def test_a_plan_refuses_the_modules_and_layers_that_peft_finds_nothing_by(
+    targets: list[str] | str, layers: list[int] | None
+) -> None:
+    preset = find_preset("llama-3.1-8b-instruct")
+    wishes = TuningWishes(
+        target_modules=targets if isinstance(targets, str) else tuple(targets),
+        layers=None if layers is None else tuple(layers),
+    )
+    shape = transformers.LlamaConfig(
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=preset.model.layers,
+        num_attention_heads=1,
+        vocab_size=8,
+    )
+    model = transformers.LlamaForCausalLM(shape)
+    config = peft.LoraConfig(r=1, target_modules=targets, layers_to_transform=layers)
+    try:
+        peft.get_peft_model(model, config)
+        works = True
+    except ValueError:
+        works = False
+    assert works is (not list(lora_faults(wishes, preset)))
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

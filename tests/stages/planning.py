@@ -6,6 +6,7 @@ from datetime import date
 
 from kairay.memory import Dtype
 from kairay.plan import Candidate, Plan, PlanTarget, make_plan
+from kairay.plan_wishes import Wishes
 from kairay.presets import Preset, find_preset
 from kairay.skus import Device, MachineProbe, Sku, load_skus, local_machine
 from kairay.workspace import Workspace, parse_documents
@@ -62,6 +63,7 @@ def planned(
     target: PlanTarget = PlanTarget.CLUSTER,
     now: date = TODAY,
     advise: dict[str, Sku] | None = None,
+    wishes: Wishes | None = None,
 ) -> Plan:
     spec = workspace.tuning or workspace.inference
     assert spec is not None
@@ -69,7 +71,9 @@ def planned(
         assert spec.preset is not None
         preset = find_preset(spec.preset.name)
     table = load_skus() if skus is None else skus
-    return make_plan(workspace, preset, skus=table, machine=machine, target=target, now=now, advise=advise)
+    return make_plan(
+        workspace, preset, skus=table, machine=machine, target=target, now=now, advise=advise, wishes=wishes
+    )
 
 
 def chosen(plan: Plan) -> Candidate:

@@ -268,6 +268,13 @@ def test_workers_beyond_one_machine_take_more_machines() -> None:
     assert (chosen(plan).nodes, plan.usd_per_hour) == (3, pytest.approx(3 * 0.526))
 
 
+@pytest.mark.parametrize(("workers", "told"), [(8, False), (9, True), (1000, True)])
+def test_workers_on_more_machines_than_kairay_would_take_are_told(workers: int, told: bool) -> None:
+    plan = planned(tuning("phi-3-mini-4k-instruct", instance=T4, extra=f"\n  workers: {workers}"))
+    said = f"tuning.workers {workers:,} takes {workers:,} machines of {T4}; without it"
+    assert any(said in warning for warning in plan.warnings) is told
+
+
 MIG = "\n  partition: {mode: mig, profile: 1g.10gb}"
 
 

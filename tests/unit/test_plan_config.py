@@ -28,7 +28,7 @@ from kairay.workspace import Workspace, parse_documents
 from kairay_serve.args import ChatArgs
 from kairay_serve.engine_vllm import options
 from kairay_train.config import TuneConfig
-from kairay_train.settings import resolve
+from kairay_train.settings import Settings, resolve
 
 SOURCE = "ConfigMap mine"
 PRESET = "llama-3.1-8b-instruct"
@@ -131,7 +131,7 @@ def test_training_keys_become_wishes() -> None:
         rank=128,
         target_modules=("q_proj",),
         saved_modules=("lm_head",),
-        first_layer=5,
+        layers=(7, 5),
         dropout=0.05,
         sequence_length=2000,
         micro_batch=4,
@@ -225,6 +225,29 @@ def test_what_is_not_counted_is_said() -> None:
     )
 
 
+def test_keys_without_effect_are_told_as_the_job_tells_them() -> None:
+    text = training(
+        TrainingArguments={
+            "fp16": True,
+            "bf16": True,
+            "save_strategy": "no",
+            "deepspeed": "ds.json",
+            "seed": 1,
+        },
+        DataCollator={"mlm": True},
+    )
+    told = [each for each in planned(tuning(), text).warnings if "decide" in each or "Arguments" in each]
+    assert "ConfigMap mine: TrainingArguments.fp16: the plan decides device and number type" in told
+    assert read_tuning(text, SOURCE).notes == job_settings(text, "qlora").notes
+    assert [each.partition(": ")[0] for each in read_tuning(text, SOURCE).notes] == [
+        "TrainingArguments.fp16",
+        "TrainingArguments.bf16",
+        "TrainingArguments.save_strategy",
+        "TrainingArguments.deepspeed",
+        "DataCollator.mlm",
+    ]
+
+
 def test_what_changes_nothing_is_not_said_to_be_left_out() -> None:
     quiet = vllm(data_parallel_size=1, max_loras="1", enable_lora=False)
     assert read_serving(quiet, SOURCE).uncounted == ()
@@ -248,20 +271,24 @@ def test_eight_bits_and_every_known_optimiser_are_read() -> None:
     ("text", "fault"),
     [
         (arguments(max_length="long"), "TrainingArguments.max_length is 'long'; a number is needed"),
-        (arguments(max_length=4), "TrainingArguments.max_length is 4; it must be between 8 and inf"),
+        (arguments(max_length=4), "TrainingArguments.max_length is 4; it must be 8 or more"),
         (arguments(per_device_train_batch_size=1.5), "1.5; a whole number is needed"),
         (arguments(per_device_train_batch_size=10**16), "more than anything can be"),
         (arguments(per_device_train_batch_size=10**400), "a number is needed"),
-        (arguments(num_train_epochs=float("inf")), "it must be between"),
-        (arguments(num_train_epochs=float("nan")), "it must be between"),
+        (arguments(num_train_epochs=float("inf")), "inf; a number is needed"),
+        (arguments(num_train_epochs=float("nan")), "nan; a number is needed"),
         (arguments(num_train_epochs=1e300), "more than anything can be"),
         (arguments(gradient_checkpointing="maybe"), "'maybe'; true or false is needed"),
-        (arguments(optim=""), "TrainingArguments.optim is ''; only adamw_torch or"),
+        (arguments(optim=""), "TrainingArguments.optim is ''; only adamw_torch, adamw_torch_fused,"),
+        (arguments(optim="adamw_tortch"), "'adamw_tortch'; did you mean adamw_torch? Only adamw_torch,"),
+        (arguments(lr_scheduler_type="cosin"), "'cosin'; did you mean cosine? Only linear, cosine,"),
+        (arguments(fsdp="full_shard"), "TrainingArguments.fsdp is 'full_shard'; only false works here"),
+        (arguments(label_smoothing_factor=0.1), "is 0.1; only 0 works here"),
         (training(LoraConfig={"r": True}), "LoraConfig.r is True; a number is needed"),
         (training(LoraConfig={"lora_dropout": 1}), "LoraConfig.lora_dropout is 1; it must be between"),
         (training(LoraConfig={"target_modules": [3]}), "LoraConfig.target_modules is 3; text is needed"),
         (training(LoraConfig=[]), "LoraConfig is []; a mapping is needed"),
-        (training(ModelConfig={"torch_dtype": "int8"}), "ModelConfig.torch_dtype is 'int8'; only auto or"),
+        (training(ModelConfig={"torch_dtype": "int8"}), "ModelConfig.torch_dtype is 'int8'; only auto,"),
         ("training_config: [", "not YAML"),
         ("training_config: 3", "give a mapping training_config"),
         ("training_config: {}\n---\ntraining_config: {}", "give a mapping training_config"),
@@ -282,7 +309,9 @@ def test_a_wrong_training_value_is_named(text: str, fault: str) -> None:
         (vllm(max_model_len=1.5), "a whole number such as 16384"),
         (vllm(max_model_len=True), "a whole number such as 16384"),
         (vllm(max_model_len="1.5K"), "a whole number such as 16384"),
-        (vllm(kv_cache_dtype="fp4"), "vllm.kv-cache-dtype is 'fp4'; only auto or float16"),
+        (vllm(kv_cache_dtype="fp4"), "'fp4'; did you mean nvfp4? Only auto, float16,"),
+        (vllm(kv_cache_dtype="fp7"), "vllm.kv-cache-dtype is 'fp7'; did you mean fp8? Only auto,"),
+        (vllm(kv_cache_dtype=8), "vllm.kv-cache-dtype is 8; only auto, float16,"),
         (vllm(gpu_memory_utilization=90), "vllm.gpu-memory-utilization is 90; it must be between 0 and 1"),
         (vllm(gpu_memory_utilization=0), "it must be above 0"),
         (vllm(tensor_parallel_size="two"), "'two'; a whole number of at least 1 is needed"),
@@ -291,8 +320,8 @@ def test_a_wrong_training_value_is_named(text: str, fault: str) -> None:
         (vllm(max_num_seqs="9" * 5000), "a whole number of at least 1 is needed"),
         (vllm(max_num_batched_tokens="999999999999999999G"), "more than anything can be"),
         (vllm(enforce_eager="true"), "vllm.enforce-eager is 'true'; true or false is needed"),
-        (vllm(dtype="int8"), "vllm.dtype is 'int8'; only auto or half"),
-        (vllm(dtype=["half"]), "only auto or half"),
+        (vllm(dtype="int8"), "vllm.dtype is 'int8'; only auto, half,"),
+        (vllm(dtype=["half"]), "only auto, half,"),
         ("vllm: 3", "give a mapping with a section vllm"),
         ("- a", "give a mapping with a section vllm"),
     ],
@@ -321,12 +350,15 @@ def refusal(read: Callable[[], object]) -> str | None:
 
 def by_job(text: str, method: str) -> str | None:
     """What the driver says of a config before it looks at any data."""
+    return refusal(lambda: job_settings(text, method))
+
+
+def job_settings(text: str, method: str) -> Settings:
     told = {
         "run": "r", "workspace": "w", "preset": PRESET, "method": method, "data": ["/d"], "output": "oci:/o:t",
         "storage": "/s", "parameters": training_sections(text, SOURCE),
     }  # fmt: skip
-    config = TuneConfig.model_validate_json(json.dumps(told))
-    return refusal(lambda: resolve(config, find_preset(PRESET)))
+    return resolve(TuneConfig.model_validate_json(json.dumps(told)), find_preset(PRESET))
 
 
 def by_plan(text: str, method: str) -> str | None:
@@ -374,6 +406,12 @@ def test_the_plan_refuses_contradictions_and_unknown_keys_before_the_job_does(
         assert named in said
     else:
         assert "load_in_" in named
+
+
+def test_a_rank_above_the_width_of_the_model_is_told() -> None:
+    assert not any("is more than the width" in each for each in planned(tuning(), arguments()).warnings)
+    wide = planned(tuning(), training(LoraConfig={"r": 4097, "layers_to_transform": [31]}))
+    assert any("LoraConfig.r 4,097 is more than the width of llama-3.1" in each for each in wide.warnings)
 
 
 CONFIGS = [

@@ -8,11 +8,13 @@ from datetime import date
 from pathlib import Path
 
 from kairay.plan import PlanTarget, make_plan
+from kairay.plan_config import read_tuning
 from kairay.plan_job import TrainingData
 from kairay.plan_table import render_plan
-from kairay.presets import find_preset
+from kairay.presets import TuningMethod, find_preset
 from kairay.skus import load_skus
 from kairay.workspace import load_documents
+from planning import planned
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "plan.md"
@@ -31,6 +33,16 @@ def test_the_plans_on_the_page_are_the_planners() -> None:
 def test_every_sample_plan_is_on_the_page() -> None:
     shown = {match[1] for match in BLOCK.finditer(PAGE.read_text("utf-8"))}
     assert shown == {str(path.relative_to(ROOT)) for path in (ROOT / "examples" / "plan").glob("*.yaml")}
+
+
+def test_what_a_size_loses_by_is_what_the_planner_says_of_the_sample_with_the_settings_on_the_page() -> None:
+    page = PAGE.read_text("utf-8")
+    (settings,) = re.findall(r"^    (training_config: .*)$", page, re.MULTILINE)
+    ((size, told),) = re.findall(r"^    (Standard_\S+) +(tuning needs .*)$", page, re.MULTILINE)
+    (workspace,) = load_documents(ROOT / "examples/plan/tune-8b.yaml").workspaces
+    wishes = read_tuning(settings, "ConfigMap mine", TuningMethod.QLORA)
+    reasons = {each.sku.name: each.reason for each in planned(workspace, wishes=wishes).candidates}
+    assert reasons[size] == told
 
 
 def block(file: str, flags: str) -> str:

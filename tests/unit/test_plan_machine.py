@@ -5,6 +5,7 @@ from __future__ import annotations
 from kairay.memory import Dtype
 from kairay.plan import Engine, PlanTarget
 from kairay.plan_serving import ReplicaBounds, shape_serving
+from kairay.plan_wishes import TuningWishes
 from kairay.presets import find_preset
 from kairay.skus import Device, MachineProbe, ProbedGpu, Sku, local_machine
 from planning import GIB, RETIRED, chosen, inference, laptop, planned, shape, tuning
@@ -44,6 +45,18 @@ def test_a_laptop_that_is_too_small_is_told_by_how_much() -> None:
     assert "take a smaller preset, or run it on a cluster" in plan.problems[0]
 
 
+def test_what_the_user_s_own_config_or_workers_make_too_large_is_to_be_lowered_first() -> None:
+    wishes = TuningWishes(source="ConfigMap mine", rank=10**6, costs=("r 1000000",))
+    high = planned(tuning("smollm2"), target=PlanTarget.LOCAL, machine=laptop(8, free=6), wishes=wishes)
+    assert high.problems[0].endswith(
+        "; lower that in ConfigMap mine, take a smaller preset, or run it on a cluster"
+    )
+    many = planned(
+        tuning("smollm2", extra="\n  workers: 100"), target=PlanTarget.LOCAL, machine=laptop(8, free=6)
+    )
+    assert many.problems[0].endswith("; lower tuning.workers, take a smaller preset, or run it on a cluster")
+
+
 def test_locally_the_size_in_the_file_is_not_used_and_no_price_refused() -> None:
     workspace = tuning("smollm2", instance=RETIRED, resource="\n  maxHourlyCostUSD: 0.01")
     plan = planned(workspace, target=PlanTarget.LOCAL, machine=laptop(16, free=12))
@@ -71,7 +84,9 @@ def test_more_workers_than_the_machine_has_is_a_problem() -> None:
     plan = planned(
         tuning("smollm2", extra="\n  workers: 3"), target=PlanTarget.LOCAL, machine=laptop(64, free=60)
     )
-    assert "tuning.workers asks for 3, there are 2 cores" in plan.problems[0]
+    assert (
+        plan.problems[0] == "tuning.workers asks for 3, there are 2 cores; lower it, or run it on a cluster"
+    )
 
 
 def test_two_workers_take_two_copies_of_everything() -> None:

@@ -120,13 +120,13 @@ def test_a_lora_argument_is_passed_on_to_peft() -> None:
         ),
         (
             {"LoraConfig": {"r": 0}},
-            "training config: LoraConfig.r is 0; it must be between 1 and inf",
+            "training config: LoraConfig.r is 0; it must be 1 or more",
         ),
         ({"LoraConfig": {"r": "a lot"}}, "training config: LoraConfig.r is 'a lot'; a number is needed"),
         ({"LoraConfig": {"r": 1.5}}, "training config: LoraConfig.r is 1.5; a whole number is needed"),
         (
             {"TrainingArguments": {"push_to_hub": True}},
-            "training config: TrainingArguments.push_to_hub is True; only False works here",
+            "training config: TrainingArguments.push_to_hub is True; only false works here",
         ),
         (
             {"TrainingArguments": {"output_dir": "results"}},
