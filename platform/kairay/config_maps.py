@@ -3,12 +3,12 @@ sections in their text. What a section's keys may be is checked by who reads the
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kairay.errors import InputError
+from kairay.values import nearest
 from kairay.workspace_yaml import read_yaml
 
 if TYPE_CHECKING:
@@ -68,17 +68,16 @@ def text_on_machine(workspace: Workspace, config_maps: Mapping[str, Mapping[str,
         return None
     if (data := config_maps.get(place.name)) is not None:
         return text_in(place, data, "")
-    near = difflib.get_close_matches(place.name, sorted(config_maps), n=1)
+    near = nearest(place.name, config_maps)
     remedy = (
-        f"did you mean {near[0]}?"
-        if near
-        else f"add it after a line with ---, with data: {{{place.key}: ...}}"
+        f"did you mean {near}?" if near else f"add it after a line with ---, with data: {{{place.key}: ...}}"
     )
     raise InputError(f"{place.field}: no ConfigMap {place.name} in the file; {remedy}")
 
 
 def training_sections(content: str, where: str) -> dict[str, Any]:
-    """KAITO's sections from a ConfigMap's text; `where` names it in messages. The job checks each key."""
+    """KAITO's sections from a ConfigMap's text; `where` names it in messages. Each key is
+    checked in `training_config`."""
     written = _mapping(content, where)
     sections = written.get(SECTIONS) if written is not None else None
     if not isinstance(sections, dict):

@@ -7,7 +7,6 @@ can say it first.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,7 +14,7 @@ from typing import Final
 from kairay.errors import InputError
 from kairay.presets import TuningMethod
 from kairay.training_keys import SECTIONS, Key
-from kairay.values import mapping
+from kairay.values import mapping, nearest
 
 SOURCE: Final = "training config"
 """What a message begins with, where nobody knows what the sections were written in."""
@@ -155,6 +154,6 @@ def _mapping(value: object, source: str, where: str) -> dict[str, object]:
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+    near = nearest(name, known, cutoff=0.5)
+    hint = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}"
     return f"unknown {what}; {hint}"
