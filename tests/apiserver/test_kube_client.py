@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -319,6 +321,28 @@ def test_the_cache_catches_up_after_its_connection_was_cut(connection: Connectio
             await asyncio.gather(running, return_exceptions=True)
 
     run(scenario())
+
+
+def test_a_watch_that_is_cancelled_at_any_moment_leaves_no_connection_behind(connection: Connection) -> None:
+    async def scenario(moments: int) -> None:
+        async def follow() -> None:
+            async for _ in client.watch(CONFIG_MAP, resource_version="0"):
+                pass
+
+        async with Client(connection) as client:
+            watching = asyncio.create_task(follow())
+            for _ in range(moments):
+                await asyncio.sleep(0.0005)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    gc.collect()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for moments in range(60):
+            run(scenario(moments))
+        gc.collect()
+    assert [str(each.message) for each in warned] == []
 
 
 def test_a_server_tells_its_version_its_apis_and_our_rights(connection: Connection) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 import aiohttp
@@ -16,6 +16,7 @@ from aiohttp import web
 from kairay.errors import HostError
 from kairay.kube.connect import Connection
 from kairay.kube.objects import Key
+from kairay.kube.sockets import Sockets
 
 LOOPBACK: Final = "127.0.0.1"
 _HOP: Final = frozenset({
@@ -35,8 +36,14 @@ async def forwarded(
     connection: Connection, path: str, *, port: int, headers: Mapping[str, str]
 ) -> AsyncIterator[str]:
     """The local URL while the context lasts; `port` 0 takes a free one. HostError when it is taken."""
-    connector = aiohttp.TCPConnector(ssl=connection.tls if connection.tls is not None else True)
-    async with aiohttp.ClientSession(connector=connector, trust_env=False, auto_decompress=True) as session:
+    sockets = Sockets()
+    connector = aiohttp.TCPConnector(
+        ssl=connection.tls if connection.tls is not None else True, socket_factory=sockets.make
+    )
+    async with (
+        aclosing(sockets),
+        aiohttp.ClientSession(connector=connector, trust_env=False, auto_decompress=True) as session,
+    ):
         passage = _Passage(connection, session, path, headers)
         app = web.Application(client_max_size=2**30)
         app.router.add_route("*", "/{rest:.*}", passage.handle)

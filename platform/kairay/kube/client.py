@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
@@ -19,6 +17,7 @@ from kairay.kube.connect import Connection
 from kairay.kube.errors import AbsentError
 from kairay.kube.interface import FIELD_MANAGER, Labels, Right, WatchEvent
 from kairay.kube.objects import Key, Kind, Manifest, Trim, key_of, kind_of
+from kairay.kube.sockets import Sockets
 
 _TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
 _WATCH_SECONDS = 300
@@ -32,8 +31,11 @@ class Client:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._sockets = Sockets()
         connector = aiohttp.TCPConnector(
-            ssl=connection.tls if connection.tls is not None else True, limit=64, socket_factory=_socket
+            ssl=connection.tls if connection.tls is not None else True,
+            limit=64,
+            socket_factory=self._sockets.make,
         )
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=_TIMEOUT, read_bufsize=2**20, trust_env=False
@@ -48,6 +50,7 @@ class Client:
     async def close(self) -> None:
         """End all connections."""
         await self._session.close()
+        await self._sockets.aclose()
 
     async def get(self, key: Key) -> Manifest | None:
         """See Cluster."""
@@ -219,16 +222,6 @@ class Client:
         return await self._session.request(
             method, url, params=query, data=data, headers=headers, timeout=timeout
         )
-
-
-def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """A watch may be silent for minutes: probes tell after 60 s that its other end is gone."""
-    made = socket.socket(address[0], address[1], address[2])
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sys.platform == "linux":
-        for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
-            made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
 
 
 def _selector(labels: Labels | None) -> dict[str, str]:
