@@ -80,8 +80,14 @@ def test_the_shipped_prices_hold_where_no_file_is_named(tmp_path: Path) -> None:
     [
         (f"name,usd_per_hour\n{A100},cheap\n", "prices.csv:2: 'cheap' is no price; write US dollars"),
         ("name,usd_per_hour\nStandard_NC24_A100,1\n", "Standard_NC24_A100 is not a known size; near it: "),
-        (f"{HEAD}{A100},1,,eastus,\n{A100.lower()},2,,westus,\n", "prices.csv:3: .* in line 2 already, written"),
-        (TWICE, "prices.csv:3: Standard_ND96asr_A100_v4 has a price in line 2 already, written Standard_ND96asr_v4"),
+        (
+            f"{HEAD}{A100},1,,eastus,\n{A100.lower()},2,,westus,\n",
+            "prices.csv:3: .* in line 2 already, written",
+        ),
+        (
+            TWICE,
+            "prices.csv:3: Standard_ND96asr_A100_v4 has a price in line 2 already, written Standard_ND96asr_v4",
+        ),
         (None, "prices.csv: there is no such price file; write one with"),
     ],
 )
