@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kairay.cli.main import main
 from kairay.errors import HostError, InputError, KairayError, TransientError
 from kairay.local.fake import FakeJobs
 from kairay.local.jobs import JobStatus
@@ -194,6 +195,24 @@ def test_forgetting_removes_the_logs_and_copies_of_every_revision(world: World) 
     assert len(logs) == 2
     stop_workspace(world.state, "demo", forget=True, machine=world.machine)
     assert [path for path in (*logs, *runs) if path.exists()] == []
+
+
+def test_the_command_says_on_the_side_whose_log_it_prints(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run()
+    fail_an_edit(world)
+    world.run()
+    first, second = world.jobs().submissions
+    for job in (first, second):
+        world.state.write(world.state.job_log(job), f"the log of {job}\n")
+    monkeypatch.setenv("KAIRAY_STATE_DIR", str(world.state.root))
+    with pytest.raises(SystemExit) as left:
+        main(["logs", "demo"])
+    out, err = capsys.readouterr()
+    assert (left.value.code or 0, out) == (0, f"the log of {second}\n")
+    assert err.startswith(f"note: this is the log of {second}, the last job that ran")
+    assert f"the log of {first}, the job of the file as it is now, is " in " ".join(err.split())
 
 
 def fail_an_edit(world: World) -> None:
