@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from kairay import memory
+from kairay.plan_patterns import matches_any
 from kairay.plan_wishes import ALL_LINEAR, TuningWishes
 from kairay.presets import ModelFacts, Preset
 from kairay.values import nearest
@@ -66,9 +67,10 @@ def _target_faults(named: tuple[str, ...] | str | None, preset: Preset) -> Itera
         return
     what, model = "LoraConfig.target_modules", preset.model
     slips = {name: meant for name in named if (meant := _meant(name, model))}
-    for name, meant in slips.items():
+    astray = _astray(named, model)
+    for name, meant in (slips | astray).items():
         yield f"{what} {name} is no module of {preset.name}; did you mean {meant}?"
-    if not slips and not any(_end(name) in _targets(model) for name in named):
+    if not slips and not astray and not any(_end(name) in _targets(model) for name in named):
         fault = (
             f"{', '.join(named)} is nothing of {preset.name} that LoRA goes to"
             if named
@@ -77,11 +79,44 @@ def _target_faults(named: tuple[str, ...] | str | None, preset: Preset) -> Itera
         yield f"{what} {fault}; name some of {', '.join(memory.module_shapes(model))}"
 
 
+def _astray(named: tuple[str, ...], model: ModelFacts) -> dict[str, str]:
+    """Names with a path that ends in a module of the model and is the end of none of its paths, each with the path
+    that was meant; not where another name of the list finds that module, as in a list for several families."""
+    paths = memory.module_paths(model) or ()
+    found = {_end(path) for path in paths if _finds(named, path)}
+    short = {_end(path): ".".join(path.split(".")[-2:]) for path in paths}
+    return {name: short[end] for name in named if (end := _end(name)) in short and end not in found}
+
+
+def _finds(named: tuple[str, ...], path: str) -> bool:
+    """Whether peft finds this module by one of the names."""
+    return any(path == name or path.endswith(f".{name}") for name in named)
+
+
 def _pattern_faults(pattern: str, preset: Preset) -> Iterator[str]:
-    """One name instead of a list is what people write, and peft takes it for a pattern of whole paths."""
-    whole = pattern.startswith("model.") or pattern == "lm_head"
-    if whole or pattern.lower() == ALL_LINEAR or not _PLAIN.fullmatch(pattern):
+    """A pattern that matches nothing; one name instead of a list is what people write, and peft takes it for one."""
+    paths = memory.module_paths(preset.model)
+    if pattern.lower() == ALL_LINEAR or paths is None:
         return
+    try:
+        found = matches_any(pattern, paths)
+    except ValueError as error:
+        yield f"LoraConfig.target_modules {pattern} is not in a list, so it is a pattern, and it is none: {error}"
+        return
+    if found is not False:
+        return
+    if _PLAIN.fullmatch(pattern) and not pattern.startswith("model."):
+        yield _name_as_pattern(pattern, preset)
+        return
+    inside = paths[1:-1]
+    yield (
+        f"LoraConfig.target_modules {pattern} is a pattern of whole paths and matches none of {preset.name}, which go"
+        f" from {inside[0]} to {inside[-1]}; mend it, or write a list, of"
+        f" {', '.join(memory.module_shapes(preset.model))}"
+    )
+
+
+def _name_as_pattern(pattern: str, preset: Preset) -> str:
     known = _targets(preset.model)
     meant = (
         _end(pattern)
@@ -92,7 +127,7 @@ def _pattern_faults(pattern: str, preset: Preset) -> Iterator[str]:
         None: f"write a list, of {', '.join(memory.module_shapes(preset.model))}",
         ALL_LINEAR: f"did you mean {ALL_LINEAR}?",
     }.get(meant, f"write a list: [{meant}]")
-    yield (
+    return (
         f"LoraConfig.target_modules {pattern} is not in a list, so it is a pattern of whole paths, and {preset.name}"
         f" has no such path; {remedy}"
     )

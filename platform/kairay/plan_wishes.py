@@ -116,7 +116,7 @@ NO_SERVING_WISHES = ServingWishes()
 
 def _linear_modules(named: tuple[str, ...] | str, model: ModelFacts) -> tuple[str, ...]:
     """The model's linear modules that peft would choose: those whose name ends so; all of them for a pattern, which
-    may choose fewer (nobody's pattern is run here: it could take for ever)."""
+    may choose fewer (not every pattern can be run here: `plan_patterns`)."""
     shapes = memory.module_shapes(model)
     if isinstance(named, str):
         return tuple(shapes)

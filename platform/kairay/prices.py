@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Final
 
 from kairay.errors import InputError
-from kairay.skus import Sku, find_sku, load_skus, nearest_skus
+from kairay.skus import Sku, find_sku, folded_name, load_skus, nearest_skus
 
 VARIABLE: Final = "KAIRAY_PRICES"
 """Names a price file, for the commands and for the controller."""
@@ -76,7 +76,7 @@ def with_prices(skus: Mapping[str, Sku], prices: Mapping[str, Price], source: st
 
 
 def parse_prices(text: str, source: str) -> dict[str, Price]:
-    """Prices by size; InputError names the line that cannot be read."""
+    """Prices by size; InputError names the line that cannot be read, or both lines of a size that has two."""
     rows = csv.DictReader(io.StringIO(text))
     columns = set(rows.fieldnames or ())
     if not {"name", "usd_per_hour"} <= columns <= set(_COLUMNS):
@@ -84,16 +84,20 @@ def parse_prices(text: str, source: str) -> dict[str, Price]:
             f"{source}: the first line names the columns: {','.join(_COLUMNS)} (the first two at least)"
         )
     prices: dict[str, Price] = {}
-    named: set[str] = set()
+    lines: dict[str, tuple[int, str]] = {}
     try:
         for row in rows:
             where = f"{source}:{rows.line_num}"
             if None in row or None in row.values():
                 raise InputError(f"{where}: as many values as the first line has columns, please")
             name = row["name"].strip()
-            if name.casefold() in named:
-                raise InputError(f"{where}: {name} stands there twice; keep the row of one region")
-            named.add(name.casefold())
+            line, former = lines.setdefault(folded_name(name), (rows.line_num, name))
+            if line != rows.line_num:
+                written = "" if former == name else f", written {former},"
+                raise InputError(
+                    f"{where}: {name} has a price in line {line} already{written} and each size has one; keep one"
+                    " of the two lines"
+                )
             prices[name] = Price(
                 usd_per_hour=_dollars(row["usd_per_hour"], where),
                 spot_usd_per_hour=_dollars(row.get("spot_usd_per_hour", ""), where),

@@ -30,6 +30,7 @@ __all__ = [
     "SkuStatus",
     "allocatable",
     "find_sku",
+    "folded_name",
     "load_skus",
     "local_machine",
     "nearest_skus",
@@ -46,7 +47,7 @@ _KEPT_MEMORY = 5 * _GIB // 2
 _LIKENESS = 0.7
 """difflib's ratio from which a name counts as mistyped: a letter or a last part that is missing gives 0.85 or more."""
 # KAITO and the price list call this size by a name of their own.
-_OTHER_NAMES = {"Standard_ND96asr_A100_v4": "Standard_ND96asr_v4"}
+_OTHER_NAMES = {"standard_nd96asr_a100_v4": "standard_nd96asr_v4"}
 
 
 class SkuKind(StrEnum):
@@ -163,10 +164,15 @@ def allocatable(sku: Sku) -> tuple[int, int]:
 
 def find_sku(name: str, skus: Mapping[str, Sku]) -> Sku | None:
     """The size with this name, whatever the case, or by a name that KAITO uses for it."""
-    wanted = _OTHER_NAMES.get(name, name)
-    if wanted in skus:
-        return skus[wanted]
-    return {known.casefold(): sku for known, sku in skus.items()}.get(wanted.casefold())
+    if name in skus:
+        return skus[name]
+    return {known.casefold(): sku for known, sku in skus.items()}.get(folded_name(name))
+
+
+def folded_name(name: str) -> str:
+    """What all names of one size have in common: one case, and of KAITO's name and Azure's the latter."""
+    folded = name.casefold()
+    return _OTHER_NAMES.get(folded, folded)
 
 
 def nearest_skus(name: str, skus: Mapping[str, Sku], today: date) -> list[str]:

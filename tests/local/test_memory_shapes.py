@@ -24,7 +24,8 @@ from kairay import memory  # noqa: E402
 from kairay.memory import Dtype, serving  # noqa: E402
 from kairay.model_facts import ModelFacts  # noqa: E402
 from kairay.plan_replica import TRANSFORMERS_BATCH  # noqa: E402
-from kairay.presets import load_presets  # noqa: E402
+from kairay.presets import find_preset, load_presets  # noqa: E402
+from kairay.registry import resolve  # noqa: E402
 from kairay_serve import batching  # noqa: E402
 from kairay_train import batches, model  # noqa: E402
 from kairay_train.job import ZERO2  # noqa: E402
@@ -82,6 +83,16 @@ def test_most_architectures_that_can_be_tuned_are_counted() -> None:
     tuned = {preset.model.architecture for preset in load_presets().values() if preset.tuning is not None}
     assert tuned <= {of.architecture for of in COUNTED.values()}
     assert len(COUNTED) >= 14
+
+
+@pytest.mark.parametrize("architecture", sorted(resolve._TARGETS))
+def test_the_paths_of_what_lora_may_go_to_are_those_that_transformers_builds(architecture: str) -> None:
+    of = replace(find_preset("llama-3.1-8b-instruct").model, architecture=architecture, layers=3)
+    leaves = (torch.nn.Linear, torch.nn.Embedding)
+    made = [path for path, module in built(of).named_modules() if isinstance(module, leaves)]
+    paths = memory.module_paths(of)
+    assert paths is not None
+    assert sorted(paths) == sorted(made)
 
 
 @pytest.mark.parametrize("name", COUNTED)

@@ -39,7 +39,10 @@ def test_what_peft_refuses_of_keys_together_is_refused_before(lora: dict[str, ob
 NAMED: list[list[str] | str] = [
     "q_proj", "q_prj", "self_attn.q_proj", "all_linear", "lm_head", "ALL-LINEAR", r".*\.q_proj",
     "model.layers.0.self_attn.q_proj", ["q_prj"], ["query_key_value"], ["norm"], [], ["lm_head"], ["embed_tokens"],
-    ["self_attn.q_proj"], ["qkv_proj", "o_proj"],
+    ["self_attn.q_proj"], ["qkv_proj", "o_proj"], ["attn.q_proj"], ["mlp.o_proj"], ["model.lm_head"],
+    ["self_attn.q_proj", "attn.q_proj"], ["model.layers.31.mlp.up_proj"], ["model.layers.32.mlp.up_proj"],
+    "(q|v)_proj", r".*\.attn\.(q|v)_proj", r".*\.self_attn\.(q|v)_proj", r"model\.layers\.3[01]\..*_proj",
+    r"model\.layers\.3[2-9]\..*_proj", "model.layers.0.self_attn.q_prj", "model.norm", ".*norm",
 ]  # fmt: skip
 """What may stand under `target_modules`."""
 

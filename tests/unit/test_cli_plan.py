@@ -65,10 +65,32 @@ data:
     assert (
         json.loads(kairay(capsys, "plan", str(file), "--data", DATA, "-o", "json")[1])["data"]["epochs"] == 7
     )
+    flagged = kairay(capsys, "plan", str(file), "--data", DATA, "--epochs", "2", "-o", "json")[1]
+    assert json.loads(flagged)["data"]["epochs"] == 2
     file.write_text(text.replace("EPOCHS", "many"))
     code, _, err = kairay(capsys, "plan", str(file), "--data", DATA)
     assert code == 2
     assert "num_train_epochs is 'many'" in err
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_epochs_beside_the_steps_of_the_files_own_config_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, local: bool
+) -> None:
+    text = (QUICKSTART / "workspace.yaml").read_text("utf-8").replace("tuning:\n", "tuning:\n  config: own\n")
+    config = {"training_config": {"TrainingArguments": {"max_steps": 40}}}
+    map_ = {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own"},
+        "data": {"training_config.yaml": yaml.safe_dump(config)},
+    }  # fmt: skip
+    file = tmp_path / "w.yaml"
+    file.write_text(f"{text}---\n{yaml.safe_dump(map_)}")
+    flags = ["--local"] if local else []
+    code, _, err = kairay(capsys, "plan", *flags, str(file), "--data", DATA, "--epochs", "2")
+    assert code == 2
+    assert "ConfigMap own: TrainingArguments.max_steps 40 and --epochs 2 contradict each other" in err
+    assert "leave --epochs out, or take max_steps out of the config" in err
+    assert kairay(capsys, "plan", *flags, str(file), "--data", DATA)[0] == 0
 
 
 @pytest.mark.parametrize(

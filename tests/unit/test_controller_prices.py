@@ -31,6 +31,7 @@ A100 = "Standard_NC24ads_A100_v4"
 AKS = Settings(nodes=NodeSettings(provider=Provider.AKS))
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 HEAD = "name,usd_per_hour,spot_usd_per_hour,price_region,price_as_of\n"
+TWICE = f"{HEAD}Standard_ND96asr_v4,27,,eastus,\nStandard_ND96asr_A100_v4,9,,eastus,\n"
 OWN = f"{HEAD}{A100},2.00,0.50,westeurope,2026-11-20\n"
 
 
@@ -79,7 +80,14 @@ def test_the_shipped_prices_hold_where_no_file_is_named(tmp_path: Path) -> None:
     [
         (f"name,usd_per_hour\n{A100},cheap\n", "prices.csv:2: 'cheap' is no price; write US dollars"),
         ("name,usd_per_hour\nStandard_NC24_A100,1\n", "Standard_NC24_A100 is not a known size; near it: "),
-        (f"{HEAD}{A100},1,,eastus,\n{A100.lower()},2,,westus,\n", "prices.csv:3: .* stands there twice"),
+        (
+            f"{HEAD}{A100},1,,eastus,\n{A100.lower()},2,,westus,\n",
+            "prices.csv:3: .* in line 2 already, written",
+        ),
+        (
+            TWICE,
+            "prices.csv:3: Standard_ND96asr_A100_v4 has a price in line 2 already, written Standard_ND96asr_v4",
+        ),
         (None, "prices.csv: there is no such price file; write one with"),
     ],
 )
@@ -172,6 +180,7 @@ def test_doctor_says_whose_prices_hold() -> None:
     [
         ({"prices": None}, Status.MISSING, "create configmap kairay-prices --from-file=prices.csv"),
         ({"prices": f"{HEAD}{A100},x,,,\n"}, Status.MISSING, "ConfigMap kairay-prices in kairay-system, prices.csv:2"),
+        ({"prices": TWICE}, Status.MISSING, "prices.csv:3: Standard_ND96asr_A100_v4 has a price in line 2 already"),
         ({"prices": Unseen(why="configmaps is forbidden")}, Status.WARNING, "not seen: configmaps is forbidden"),
         ({"named": "/data/mine.csv"}, Status.WARNING, "the controller's pod alone"),
         ({"named": "", "prices": OWN}, Status.WARNING, f"set KAIRAY_PRICES={MOUNTED}"),

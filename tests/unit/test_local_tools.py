@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from kairay.errors import HostError, InputError
+from kairay.cli.main import main
+from kairay.errors import HostError, InputError, KairayError, TransientError
 from kairay.local.fake import FakeJobs
 from kairay.local.jobs import JobStatus
-from kairay.local.logs import read_logs
+from kairay.local.logs import other_log, read_logs
 from kairay.local.status import read_status
 from kairay.local.stop import stop_all, stop_workspace
-from local_stage import INFERENCE, World
+from local_stage import INFERENCE, TUNING, World
 
 
 @pytest.fixture
@@ -128,3 +129,95 @@ def test_a_record_that_cannot_be_read_is_named_and_does_not_keep_ray_up(world: W
     with pytest.raises(HostError, match=r"other\.json is not a record of ours"):
         stop_all(world.state, machine=world.machine)
     assert world.machine.instance is None
+
+
+def test_a_return_to_the_first_file_after_a_failed_edit_finds_its_job_and_figures_again(world: World) -> None:
+    world.run()
+    (first,) = read_status(world.state, "demo", machine=world.machine)
+    fail_an_edit(world)
+    world.run()
+    (again,) = read_status(world.state, "demo", machine=world.machine)
+    assert (again.state, again.revision, again.job_id) == ("Serving", first.revision, first.job_id)
+    assert (again.training, again.training["steps"]) == (first.training, 10)
+    assert len(world.jobs().submissions) == 2
+
+
+def test_logs_are_those_of_the_last_job_that_ran_whatever_the_file_says_now(world: World) -> None:
+    world.run()
+    assert other_log(world.state, "demo") is None
+    fail_an_edit(world)
+    world.run()
+    first, second = world.jobs().submissions
+    world.machine.instance = None
+    for job in (first, second):
+        world.state.write(world.state.job_log(job), f"the log of {job}\n")
+    assert list(read_logs(world.state, "demo", machine=world.machine)) == [f"the log of {second}"]
+    note = other_log(world.state, "demo")
+    assert note is not None
+    assert f"this is the log of {second}" in note
+    assert note.endswith(str(world.state.job_log(first)))
+
+
+def test_an_edit_that_never_came_to_a_job_leaves_the_log_of_the_one_before(world: World) -> None:
+    world.run()
+    (job,) = world.jobs().submissions
+    world.machine.registry_error = TransientError("localhost:5000 does not answer")
+    with pytest.raises(TransientError):
+        world.run(
+            TUNING.replace(
+                "volumeSource: {hostPath: {path: out}}", "image: localhost:5000/a:b, imagePushSecret: mine"
+            )
+        )
+    assert list(read_logs(world.state, "demo", machine=world.machine)) != []
+    assert other_log(world.state, "demo") == (
+        f"this is the log of {job}, the last job that ran, of an earlier edit of demo"
+    )
+
+
+def test_a_revision_that_is_tuned_again_has_another_job(world: World) -> None:
+    world.jobs().script = (JobStatus.STOPPED,)
+    with pytest.raises(KairayError):
+        world.run()
+    fail_an_edit(world)
+    world.run()
+    first, edit, second = world.jobs().submissions
+    assert (first[-2:], edit[-2:], second) == ("-1", "-1", f"{first[:-2]}-2")
+    assert other_log(world.state, "demo") is None
+
+
+def test_forgetting_removes_the_logs_and_copies_of_every_revision(world: World) -> None:
+    world.run()
+    fail_an_edit(world)
+    runs = [world.state.folder("runs") / job[len("kairay-") : -2] for job in world.jobs().submissions]
+    for run in runs:
+        run.mkdir()
+    logs = list(world.state.folder("logs").iterdir())
+    assert len(logs) == 2
+    stop_workspace(world.state, "demo", forget=True, machine=world.machine)
+    assert [path for path in (*logs, *runs) if path.exists()] == []
+
+
+def test_the_command_says_on_the_side_whose_log_it_prints(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run()
+    fail_an_edit(world)
+    world.run()
+    first, second = world.jobs().submissions
+    for job in (first, second):
+        world.state.write(world.state.job_log(job), f"the log of {job}\n")
+    monkeypatch.setenv("KAIRAY_STATE_DIR", str(world.state.root))
+    with pytest.raises(SystemExit) as left:
+        main(["logs", "demo"])
+    out, err = capsys.readouterr()
+    assert (left.value.code or 0, out) == (0, f"the log of {second}\n")
+    assert err.startswith(f"note: this is the log of {second}, the last job that ran")
+    assert f"the log of {first}, the job of the file as it is now, is " in " ".join(err.split())
+
+
+def fail_an_edit(world: World) -> None:
+    """Another revision, whose job fails; the next job succeeds again."""
+    world.jobs().script = (JobStatus.FAILED,)
+    with pytest.raises(KairayError):
+        world.run(TUNING.replace("qlora", "lora"))
+    world.jobs().script = (JobStatus.SUCCEEDED,)

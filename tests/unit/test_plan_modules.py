@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from kairay import memory
 from kairay.plan_modules import lora_faults, uncounted_modules
 from kairay.plan_wish_words import wish_faults
 from kairay.plan_wishes import TuningWishes
-from kairay.presets import find_preset
+from kairay.presets import find_preset, load_presets
 
 LLAMA = find_preset("llama-3.1-8b-instruct")
 PHI = find_preset("phi-4")
@@ -37,6 +40,37 @@ def faults(
         ),
         ((), "LoraConfig.target_modules is an empty list; name some of q_proj,"),
         (
+            ("attn.q_proj",),
+            (
+                "LoraConfig.target_modules attn.q_proj is no module of llama-3.1-8b-instruct; did you mean"
+                " self_attn.q_proj?"
+            ),
+        ),
+        (
+            ("v_proj", "attn.q_proj"),
+            "attn.q_proj is no module of llama-3.1-8b-instruct; did you mean self_attn.q_proj",
+        ),
+        (("mlp.o_proj",), "did you mean self_attn.o_proj?"),
+        (("self_attn.up_proj",), "did you mean mlp.up_proj?"),
+        (("model.layers.32.self_attn.q_proj",), "did you mean self_attn.q_proj?"),
+        (("layers.*.q_proj",), "did you mean self_attn.q_proj?"),
+        (("attn.q_proj", "self_attn.v_proj"), "did you mean self_attn.q_proj?"),
+        (("f_attn.q_proj",), "did you mean self_attn.q_proj?"),
+        (("model.lm_head",), "did you mean lm_head?"),
+        (("transformer.embed_tokens",), "did you mean model.embed_tokens?"),
+        (
+            r".*\.attn\.(q|v)_proj",
+            (
+                r"_proj is a pattern of whole paths and matches none of llama-3.1-8b-instruct, which go from"
+                r" model.layers.0.self_attn.q_proj to model.layers.31.mlp.down_proj; mend it, or write a list, of"
+            ),
+        ),
+        ("(q|v)_proj", "matches none of llama-3.1-8b-instruct"),
+        (r"model\.layers\.(3[2-9]|4\d)\..*", "matches none of llama-3.1-8b-instruct"),
+        ("model.layers.0.self_attn.q_prj", "matches none of llama-3.1-8b-instruct"),
+        (r".*qkv_proj", "matches none of llama-3.1-8b-instruct"),
+        ("*.q_proj", "*.q_proj is not in a list, so it is a pattern, and it is none: nothing to repeat"),
+        (
             "q_proj",
             "q_proj is not in a list, so it is a pattern of whole paths, and llama-3.1-8b-instruct has no such",
         ),
@@ -62,8 +96,12 @@ def test_a_name_that_peft_finds_nothing_by_is_refused(targets: tuple[str, ...] |
         ("qkv_proj", "o_proj"),
         ("q_proj", "xyz"),
         ("q_proj", "x_proj", "out_proj"),
+        ("self_attn.q_proj", "attn.q_proj", "attention.q_proj"),
+        ("attn.c_attn", "model.layers.31.self_attn.q_proj"),
         "all-linear",
         "ALL-LINEAR",
+        r"model\.layers\.(30|31)\.self_attn\.[qkv]_proj",
+        "(?:.*proj)+x",  # cannot be found out in bounded time
         r".*\.(q|v)_proj",
         "lm_head",
         "model.layers.0.self_attn.q_proj",
@@ -73,11 +111,26 @@ def test_what_peft_finds_something_by_is_taken(targets: tuple[str, ...] | str | 
     assert faults(targets) == []
 
 
+def test_the_paths_of_every_preset_that_can_be_tuned_are_known() -> None:
+    tuned = {name: preset.model for name, preset in load_presets().items() if preset.tuning is not None}
+    assert [name for name, model in tuned.items() if memory.module_paths(model) is None] == []
+
+
 def test_a_list_for_several_families_is_taken_and_the_names_of_others_are_not_counted() -> None:
     wishes = TuningWishes(target_modules=("q_proj", "k_proj", "v_proj", "o_proj"))
     assert list(lora_faults(wishes, PHI)) == []
     assert uncounted_modules(wishes, PHI.model) == ("q_proj", "k_proj", "v_proj")
     assert uncounted_modules(TuningWishes(target_modules=("q_prj", "o_proj")), LLAMA.model) == ()
+
+
+@pytest.mark.parametrize(
+    "targets", [("attn.q_proj",), r".*\.attn\.(q|v)_proj", "model.layers.0.self_attn.q_prj", "*.q_proj"]
+)
+def test_of_a_model_whose_paths_nobody_knows_nothing_is_said_about_paths(
+    targets: tuple[str, ...] | str,
+) -> None:
+    strange = replace(LLAMA, model=replace(LLAMA.model, architecture="FalconForCausalLM"))
+    assert list(lora_faults(TuningWishes(target_modules=targets), strange)) == []
 
 
 @pytest.mark.parametrize(

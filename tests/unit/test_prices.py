@@ -21,6 +21,7 @@ from kairay.skus import load_skus
 from loopback import listening
 
 A100, T4 = "Standard_NC24ads_A100_v4", "Standard_NC4as_T4_v3"
+EIGHT, KAITOS_EIGHT = "Standard_ND96asr_v4", "Standard_ND96asr_A100_v4"
 TODAY = date(2026, 11, 24)
 Answer = Callable[[dict[str, list[str]], str], tuple[int, object]]
 
@@ -58,13 +59,34 @@ def test_a_price_file_is_written_as_it_is_read() -> None:
         (f"name,usd_per_hour\n{A100},free\n", "is no price"),
         (f"name,usd_per_hour\n{A100}\n", "as many values"),
         (f"name,usd_per_hour\n{A100},1,2\n", "as many values"),
-        (f"name,usd_per_hour\n{A100},1\n{A100.upper()},2\n", r"prices\.csv:3: .* stands there twice"),
+        (
+            f"name,usd_per_hour\n{A100},1\n{T4},1\n{A100},2\n",
+            rf"prices\.csv:4: {A100} has a price in line 2 already and each size has one; keep one of the two lines$",
+        ),
+        (
+            f"name,usd_per_hour\n{A100},1\n{A100.upper()},2\n",
+            rf"prices\.csv:3: {A100.upper()} has a price in line 2 already, written {A100}, and each",
+        ),
+        (
+            f"name,usd_per_hour\n{EIGHT},27\n{T4},1\n{KAITOS_EIGHT},9\n",
+            rf"prices\.csv:4: {KAITOS_EIGHT} has a price in line 2 already, written {EIGHT}, and each",
+        ),
+        (
+            f"name,usd_per_hour\n{KAITOS_EIGHT.lower()},27\n{EIGHT.upper()},27\n",
+            r"prices\.csv:3: .* has a price in line 2 already",
+        ),
         (f"name,usd_per_hour,price_as_of\n{A100},1,june\n", "'june' is no date"),
     ],
 )
 def test_a_bad_price_file_is_told_where(text: str, fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         parse_prices(text, "prices.csv")
+
+
+@pytest.mark.parametrize("name", [EIGHT, EIGHT.upper(), KAITOS_EIGHT, KAITOS_EIGHT.lower()])
+def test_a_size_has_its_price_by_whatever_name_of_it(name: str) -> None:
+    prices = parse_prices(f"name,usd_per_hour\n{name},9.5\n", "prices.csv")
+    assert with_prices(load_skus(), prices, "prices.csv")[EIGHT].usd_per_hour == 9.5
 
 
 def test_a_price_of_an_unknown_size_is_refused_with_the_nearest() -> None:

@@ -204,6 +204,21 @@ def run_main(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
             ("--preset", "smollm2", "--data", "x.jsonl", "--output", "oci:/tmp/a:b", "--epochs", "many"),
             "TrainingArguments.num_train_epochs is 'many'; a number is needed",
         ),
+        (
+            (
+                "--preset",
+                "smollm2",
+                "--data",
+                "x.jsonl",
+                "--output",
+                "oci:/tmp/a:b",
+                "--epochs",
+                "2",
+                "--max-steps",
+                "5",
+            ),
+            "--epochs and --max-steps contradict each other; leave one out",
+        ),
         (("--config", "/nowhere.json"), "/nowhere.json: cannot be read"),
         (("--config", "a.json", "--max-steps", "3"), "--config says everything; leave out --max-steps"),
     ],
@@ -215,6 +230,34 @@ def test_a_wrong_command_line_ends_with_one_json_error(
     assert code == 2
     assert message in last["error"]["message"]
     assert last["error"]["reason"] in {"InvalidInput", "UnknownPreset"}
+
+
+@pytest.mark.parametrize(
+    ("written", "flags", "refused"),
+    [
+        ("max_steps: 7", (), True),
+        ("max_steps: '7'", ("--method", "lora"), True),
+        ("max_steps: 7, num_train_epochs: 9", (), True),
+        ("max_steps: -1", (), False),
+        ("num_train_epochs: 9", (), False),
+        ("max_steps: 7", ("--max-steps", "-1"), False),
+    ],
+)
+def test_epochs_of_the_command_line_do_not_lose_to_the_steps_of_a_file_in_silence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, written: str, flags: tuple[str, ...], refused: bool
+) -> None:
+    file, data = tmp_path / "training.yaml", tmp_path / "train.jsonl"
+    file.write_text(f"training_config: {{TrainingArguments: {{{written}}}}}\n")
+    data.write_text("not even a row\n")
+    code, last = run_main(
+        capsys, "--preset", "smollm2", "--data", str(data), "--output", f"oci:{tmp_path}/out:a",
+        "--parameters", str(file), "--epochs", "2", *flags,
+    )  # fmt: skip
+    said = (
+        f"{file}: TrainingArguments.max_steps 7 and --epochs 2 contradict each other; leave --epochs out, or"
+    )
+    assert last["error"]["message"].startswith(said if refused else str(data))
+    assert code == (2 if refused else 3)
 
 
 def test_a_broken_row_ends_the_job_before_ray_is_imported(

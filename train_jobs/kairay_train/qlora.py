@@ -23,6 +23,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from kairay.errors import InputError, KairayError
+from kairay.presets import TuningMethod
+from kairay.training_config import read_sections
 from kairay_train.config import TuneConfig, first_fault, load_config
 
 
@@ -126,7 +128,7 @@ def _add_what(what: argparse._ArgumentGroup) -> None:
 
 
 def _add_how(how: argparse._ArgumentGroup) -> None:
-    how.add_argument("--epochs", metavar="N", help="passes over the data")
+    how.add_argument("--epochs", metavar="N", help="passes over the data; not beside --max-steps")
     how.add_argument("--max-steps", metavar="N", help="optimiser steps, instead of epochs")
     how.add_argument("--learning-rate", metavar="X", help="peak learning rate")
     how.add_argument("--rank", metavar="N", help="rank of the LoRA matrices")
@@ -222,7 +224,24 @@ def _parameters(given: dict[str, Any]) -> dict[str, Any]:
     for flag, (section, key) in _SECTION_FLAGS.items():
         if flag in given:
             sections[section] = {**(sections.get(section) or {}), key: given[flag]}
+    _check_epochs(sections, given)
     return sections
+
+
+def _check_epochs(sections: dict[str, Any], given: dict[str, Any]) -> None:
+    """InputError for --epochs where steps are fixed too: these come first, and the flag would be lost in silence."""
+    if "epochs" not in given:
+        return
+    method = TuningMethod(given.get("method", TuningMethod.QLORA))
+    steps = read_sections(sections, method).settings.get("max_steps")
+    if not isinstance(steps, int) or steps < 1:
+        return
+    if "max_steps" in given:
+        raise InputError("--epochs and --max-steps contradict each other; leave one out")
+    raise InputError(
+        f"{given['parameters']}: TrainingArguments.max_steps {steps} and --epochs {given['epochs']} contradict each"
+        " other; leave --epochs out, or take max_steps out of the file (or give --max-steps -1)"
+    )
 
 
 def _default_storage() -> Path:

@@ -171,8 +171,7 @@ def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> 
     assert work.preset is not None, "its own container needs no plan"
     preset = named_preset(work.preset.name, inputs.target, inputs.folder)
     wishes = _wishes(workspace, config_maps, inputs.target)
-    if inputs.epochs is not None and isinstance(wishes, TuningWishes):
-        wishes = replace(wishes, max_steps=None)
+    _check_epochs(inputs.epochs, wishes)
     plan = make_plan(
         workspace,
         preset,
@@ -199,6 +198,16 @@ def _wishes(workspace: Workspace, config_maps: ConfigMaps, target: PlanTarget) -
     data = config_maps.get(named.name)
     text = None if data is None else text_in(named, data, workspace.metadata.namespace or "")
     return read_config(workspace, text)
+
+
+def _check_epochs(epochs: int | None, wishes: Wishes | None) -> None:
+    """InputError for epochs that the job would not keep to: the steps that a config fixes come before them."""
+    if epochs is None or not isinstance(wishes, TuningWishes) or wishes.max_steps is None:
+        return
+    raise InputError(
+        f"{wishes.source}: TrainingArguments.max_steps {wishes.max_steps} and --epochs {epochs} contradict each other,"
+        " and the job would keep to max_steps; leave --epochs out, or take max_steps out of the config"
+    )
 
 
 def _missing_data(workspace: Workspace, folder: Path) -> tuple[str, ...]:

@@ -20,16 +20,29 @@ def read_logs(
     tail: int | None = None,
     machine: Machine | None = None,
 ) -> Iterator[str]:
-    """Lines of the last job's log, the last `tail` of them; with `follow`, until the job ends.
+    """Lines of the log of the last job that ran, of whatever revision, the last `tail` of them; with `follow`, until
+    the job ends.
 
     InputError when the Workspace is not known or never had a job.
     """
     record = state.load(name)
     if record is None:
         raise InputError(f"there is no Workspace {name} here; `kairay status` lists those that are")
-    if record.job_id is None:
+    if record.last_job_id is None:
         raise InputError(f"{name} has had no tuning job; only tuning writes a log")
-    return _lines(state, record, record.job_id, machine or LocalMachine(state), follow=follow, tail=tail)
+    return _lines(state, record, record.last_job_id, machine or LocalMachine(state), follow=follow, tail=tail)
+
+
+def other_log(state: StateDir, name: str) -> str | None:
+    """A sentence where the last job that ran is not that of the revision which `kairay status` shows; else None."""
+    record = state.load(name)
+    if record is None or record.superseded is None:
+        return None
+    told = f"this is the log of {record.superseded}, the last job that ran, of an earlier edit of {name}"
+    if record.job_id is None:
+        return told
+    path = state.job_log(record.job_id)
+    return f"{told}; the log of {record.job_id}, the job of the file as it is now, is {path}"
 
 
 def _lines(

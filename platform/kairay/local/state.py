@@ -58,6 +58,17 @@ class AdapterRecord(Record):
     digest: str
 
 
+class JobRecord(Record):
+    """The last job of one revision, and what came of it."""
+
+    revision: str
+    job_id: str
+    attempt: int
+    """Jobs submitted for this revision."""
+    training: dict[str, float | int | str | None] = {}
+    """Figures of the job's result line."""
+
+
 class RayRecord(Record):
     """The Ray instance that we started."""
 
@@ -90,7 +101,9 @@ class WorkspaceRecord(Record):
     """Jobs submitted for this revision."""
     job_id: str | None = None
     superseded: str | None = None
-    """Job of the revision before, which has to end before another starts."""
+    """The last job that was submitted where it is of another revision; it has to end before another starts."""
+    earlier: tuple[JobRecord, ...] = ()
+    """Jobs of other revisions that the Workspace has had, one each: a return to one finds its job again."""
     outcome: Outcome = Outcome.NONE
     retryable: bool = True
     """Whether another attempt may go without being asked for."""
@@ -106,6 +119,21 @@ class WorkspaceRecord(Record):
     """Instance that the job or the application was given to."""
     address: str | None = None
     """Dashboard of a Ray that is not ours; None: our own instance."""
+
+    @property
+    def last_job_id(self) -> str | None:
+        """The last job that was submitted, of whatever revision."""
+        return self.superseded or self.job_id
+
+    @property
+    def jobs(self) -> tuple[JobRecord, ...]:
+        """The jobs of every revision, this one's last."""
+        if self.job_id is None:
+            return self.earlier
+        own = JobRecord(
+            revision=self.revision, job_id=self.job_id, attempt=self.attempt, training=self.training
+        )
+        return (*self.earlier, own)
 
 
 R = TypeVar("R", bound=Record)

@@ -16,8 +16,8 @@ def stop_workspace(
 ) -> list[str]:
     """End its service and its job, and our Ray when it is idle then; a sentence for each thing done.
 
-    `forget` also deletes its record, its checkpoints and our copy of its adapter; the output stays. InputError for
-    a Workspace that is not known. Stopping what does not run is no error.
+    `forget` also deletes its record, its checkpoints, its logs and our copies of its adapters, those of earlier edits
+    too; the output stays. InputError for a Workspace that is not known. Stopping what does not run is no error.
     """
     record = state.load(name)
     if record is None:
@@ -100,10 +100,11 @@ def _stop_job(state: StateDir, record: WorkspaceRecord, ray: RayInstance, machin
 
 
 def _forget(state: StateDir, record: WorkspaceRecord) -> None:
-    run = run_name(record.name, record.revision)
-    for kind in ("adapters", "data", "runs"):
-        shutil.rmtree(state.root / kind / run, ignore_errors=True)
-    (state.root / "jobs" / f"{run}.json").unlink(missing_ok=True)
-    if record.job_id is not None:
-        state.job_log(record.job_id).unlink(missing_ok=True)
+    for revision in {record.revision, *(job.revision for job in record.earlier)}:
+        run = run_name(record.name, revision)
+        for kind in ("adapters", "data", "runs"):
+            shutil.rmtree(state.root / kind / run, ignore_errors=True)
+        (state.root / "jobs" / f"{run}.json").unlink(missing_ok=True)
+    for job in record.jobs:
+        state.job_log(job.job_id).unlink(missing_ok=True)
     state.delete(record.name)

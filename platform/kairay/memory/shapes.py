@@ -62,6 +62,12 @@ _EXTRAS = {
 
 _FUSED = frozenset({"Phi3ForCausalLM"})
 
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj")
+_NAMED = frozenset({
+    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Phi3ForCausalLM",
+})  # fmt: skip
+"""Architectures whose layers have a `self_attn` and an `mlp`, with nothing linear beside what `module_shapes` names."""
+
 _STORED_BITS = {
     Quantisation.AWQ4: 4,
     Quantisation.GPTQ4: 4,
@@ -168,6 +174,20 @@ def module_shapes(model: ModelFacts) -> dict[str, tuple[int, int]]:
         shapes = {"qkv_proj": (width, query + 2 * key), "gate_up_proj": (width, 2 * inner)}
     shapes |= {"o_proj": (query, width), "down_proj": (inner, width)}
     return {name: shape for name, shape in shapes.items() if all(shape)}
+
+
+def module_paths(model: ModelFacts) -> tuple[str, ...] | None:
+    """Whole names of the linear modules and of the embeddings, as transformers builds the model: all that LoRA may go
+    to. None where they are not known: an architecture that no test has compared, a shape that lacks a fact."""
+    if model.architecture not in _NAMED or missing_facts(model):
+        return None
+    parents = {name: "self_attn" if name in _ATTENTION else "mlp" for name in module_shapes(model)}
+    layers = [
+        f"model.layers.{layer}.{parent}.{name}"
+        for layer in range(model.layers)
+        for name, parent in parents.items()
+    ]
+    return ("model.embed_tokens", *layers, "lm_head")
 
 
 def has_head_norms(model: ModelFacts) -> bool:
