@@ -11,15 +11,13 @@ import pytest
 import yaml
 
 from answering import AnsweringServer, answering_server, listing
-from bare import BareApiServer, NotBuiltError, bare_api_server, eventually
+from bare import BareApiServer, eventually
 from kairay.crd.install import text_of
 from kairay.kube.objects import RAY_SERVICE, WORKSPACE
-from rights import NAMESPACE, controller, give
+from rights import TEAM, api_server_with_rights, controller
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-ROOT = Path(__file__).resolve().parents[2]
-TEAM = "team"
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
     "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,
@@ -35,18 +33,9 @@ def models() -> Iterator[AnsweringServer]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[BareApiServer]:
-    try:
-        with bare_api_server() as found:
-            found.install_kuberay_crds()
-            found.api.apply_all(text_of("kuberay/install/crd.yaml"))
-            found.wait_for_crds()
-            for name in (NAMESPACE, TEAM):
-                found.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-            found.api.apply_all(text_of("kuberay/install/policies.yaml"))
-            give(found, yaml.safe_load_all((ROOT / "kuberay/install/rbac.yaml").read_text("utf-8")))
-            yield found
-    except NotBuiltError as error:
-        pytest.skip(str(error))
+    with api_server_with_rights() as found:
+        found.api.apply_all(text_of("kuberay/install/policies.yaml"))
+        yield found
 
 
 def test_what_can_be_looked_up_is_served_and_the_rest_is_told_why_not(
