@@ -10,19 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from answering import AnsweringServer, answering_server, listing
+from answering import LLAMA_8B, AnsweringServer, answering_server, listing
 from bare import BareApiServer, eventually
 from kairay.crd.install import text_of
 from kairay.kube.objects import RAY_SERVICE, WORKSPACE
 from rights import TEAM, api_server_with_rights, controller
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
-
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
-    "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,
-    "vocab_size": 128256, "intermediate_size": 14336, "max_position_embeddings": 8192,
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -41,8 +35,8 @@ def server() -> Iterator[BareApiServer]:
 def test_what_can_be_looked_up_is_served_and_the_rest_is_told_why_not(
     server: BareApiServer, models: AnsweringServer, tmp_path: Path
 ) -> None:
-    models.publish("org/model", CONFIG, listing({"config.json": 700, "model.safetensors": 16 * 10**9}))
-    files = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": bytes(10_000)}
+    models.publish("org/model", LLAMA_8B, listing({"config.json": 700, "model.safetensors": 16 * 10**9}))
+    files = {"config.json": json.dumps(LLAMA_8B).encode(), "model.safetensors": bytes(10_000)}
     artifact = models.push("team/mine", "v1", files)
     names = {
         "hub": "org/model", "artifact": artifact, "gone": "org/gone", "folder": "/models/mine",

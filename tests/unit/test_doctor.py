@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from answering import answering_server, listing
+from answering import SMALL_LLAMA, answering_server, listing
+from command_line import kairay
 from doctor_scenes import (
     NOW,
     account,
@@ -29,7 +30,6 @@ from doctor_scenes import (
     unavailable,
     workload,
 )
-from kairay.cli.main import main
 from kairay.cluster.checks import check
 from kairay.cluster.doctor import observe
 from kairay.cluster.findings import Status
@@ -209,13 +209,6 @@ def test_karpenters_kinds_and_its_node_class_are_looked_up_as_the_server_names_t
 # The command itself, against an API server on loopback.
 
 
-def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as left:
-        main(["doctor", *arguments])
-    out, err = capsys.readouterr()
-    return int(left.value.code or 0), out, err
-
-
 def fresh_lease() -> Manifest:
     return lease("2999-01-01T00:00:00.000000Z")
 
@@ -240,7 +233,7 @@ def whole_but(*changed: Manifest) -> tuple[Manifest, ...]:
 
 def test_a_whole_cluster_ends_with_0_and_ticks(capsys: pytest.CaptureFixture[str], on: Any) -> None:
     on(*whole_but())
-    code, out, err = doctor(capsys)
+    code, out, err = kairay(capsys, "doctor")
     assert (code, err) == (0, "")
     assert "✓ Kubernetes" in out
     assert "✗" not in out
@@ -249,7 +242,7 @@ def test_a_whole_cluster_ends_with_0_and_ticks(capsys: pytest.CaptureFixture[str
 
 def test_something_missing_is_crossed_and_ends_with_4(capsys: pytest.CaptureFixture[str], on: Any) -> None:
     on(*whole_but(unavailable(controller(), "no image")))
-    code, out, _ = doctor(capsys)
+    code, out, _ = kairay(capsys, "doctor")
     assert code == 4
     assert "✗ controller " in out
     assert "no image" in out
@@ -257,7 +250,7 @@ def test_something_missing_is_crossed_and_ends_with_4(capsys: pytest.CaptureFixt
 
 def test_json_has_a_name_a_status_and_a_sentence(capsys: pytest.CaptureFixture[str], on: Any) -> None:
     on(*whole_but())
-    code, out, _ = doctor(capsys, "-o", "json")
+    code, out, _ = kairay(capsys, "doctor", "-o", "json")
     assert code == 0
     assert all(set(each) == {"name", "status", "sentence"} for each in json.loads(out))
     assert "v1.34.1" in json.loads(out)[0]["sentence"]
@@ -274,7 +267,7 @@ def test_a_workspace_is_checked_as_the_controller_would(
     capsys: pytest.CaptureFixture[str], on: Any, labels: dict[str, str], code: int, says: str
 ) -> None:
     on(*whole_but(node(labels=labels)))
-    ended, out, _ = doctor(capsys, "-w", str(ROOT / "examples" / "quickstart" / "workspace.yaml"))
+    ended, out, _ = kairay(capsys, "doctor", "-w", str(ROOT / "examples" / "quickstart" / "workspace.yaml"))
     assert ended == code, out
     assert says in out
 
@@ -297,9 +290,9 @@ def test_a_model_that_the_catalogue_lacks_is_looked_up_as_the_controller_would(
     file.write_text(written.replace("smollm2-135m-instruct", model))
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with answering_server() as server:
-        server.publish("org/model", SMALL, listing())
+        server.publish("org/model", SMALL_LLAMA, listing())
         on(*whole_but(config_map("kairay-controller", KAIRAY_MODEL_HUB=hub, HF_ENDPOINT=server.url)))
-        ended, out, _ = doctor(capsys, "-w", str(file))
+        ended, out, _ = kairay(capsys, "doctor", "-w", str(file))
     assert ended == 4, out
     assert says in out
 
@@ -331,7 +324,7 @@ def test_a_persons_own_config_is_counted_as_the_controller_would(
         *whole_but(node(labels=LABELS), *([on_cluster] if on_cluster else [])),
         **({path: {"kind": "Status", "code": 403, "message": "you may not"}} if there == "forbidden" else {}),
     )
-    ended, out, _ = doctor(capsys, "-w", str(file))
+    ended, out, _ = kairay(capsys, "doctor", "-w", str(file))
     assert says in out
     assert ended == code, out
 
@@ -347,7 +340,7 @@ def test_a_limit_is_checked_at_the_controllers_prices(
     text = f"name,usd_per_hour\nStandard_NC24ads_A100_v4,{price}\n"
     settings = config_map("kairay-controller", KAIRAY_PRICES="/etc/kairay/prices/prices.csv")
     on(*whole_but(node(labels=LABELS), settings, config_map("kairay-prices", **{"prices.csv": text})))
-    ended, out, _ = doctor(capsys, "-w", str(file))
+    ended, out, _ = kairay(capsys, "doctor", "-w", str(file))
     assert ended == code, out
     assert "prices                 the operator's for 1 size" in out
 
@@ -367,18 +360,11 @@ def own_config(rows: str, *, key: str = "training_config.yaml") -> Manifest:
     }  # fmt: skip
 
 
-SMALL = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "num_hidden_layers": 2, "hidden_size": 64,
-    "num_attention_heads": 4, "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 4096,
-}  # fmt: skip
-
-
 def test_a_setting_that_the_controller_cannot_read_is_a_finding(
     capsys: pytest.CaptureFixture[str], on: Any
 ) -> None:
     on(*whole_but(config_map("kairay-controller", KAIRAY_NODES_PROVIDER="gcp")))
-    code, out, _ = doctor(capsys)
+    code, out, _ = kairay(capsys, "doctor")
     assert code == 4
     assert "KAIRAY_NODES_PROVIDER='gcp'" in out
 
@@ -390,7 +376,7 @@ def test_a_live_kaito_is_missing_its_end(capsys: pytest.CaptureFixture[str], on:
     }
     kaito["spec"]["replicas"] = 1
     on(*whole_but(kaito))
-    code, out, _ = doctor(capsys)
+    code, out, _ = kairay(capsys, "doctor")
     assert code == 4, out
     assert "✗ KAITO" in out
     assert "kaito/kaito-workspace" in out
@@ -407,7 +393,7 @@ def test_karpenter_with_a_ready_node_class_is_ticked(capsys: pytest.CaptureFixtu
         },
     }
     on(*whole_but(config_map("kairay-controller", KAIRAY_NODES_PROVIDER="karpenter")), **says)
-    code, out, _ = doctor(capsys)
+    code, out, _ = kairay(capsys, "doctor")
     assert code == 0, out
     assert "AKSNodeClass.karpenter.azure.com default is ready" in out
 
@@ -416,19 +402,19 @@ def test_no_kubeconfig_and_no_server_are_findings(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    code, out, err = doctor(capsys)
+    code, out, err = kairay(capsys, "doctor")
     assert (code, err) == (4, "")
     assert "✗ Kubernetes" in out
     with served((), {}) as url:
         pass
     monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, url))
-    code, out, err = doctor(capsys)
+    code, out, err = kairay(capsys, "doctor")
     assert (code, err) == (4, "")
     assert "does not answer" in out
 
 
 def test_a_file_that_is_not_there_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = doctor(capsys, "-w", "nowhere.yaml")
+    code, _, err = kairay(capsys, "doctor", "-w", "nowhere.yaml")
     assert code == 2
     assert "nowhere.yaml" in err
 
