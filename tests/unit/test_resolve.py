@@ -395,20 +395,20 @@ def test_a_preset_that_is_written_reads_back_the_same(name: str) -> None:
     assert parse_preset(render_preset(preset), f"{name}.yaml") == preset
 
 
+def serving(file: Path, model: str) -> Path:
+    """A Workspace that serves the model, written to the file."""
+    manifest = {
+        "apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "metadata": {"name": "mine"},
+        "resource": {"labelSelector": {"matchLabels": {"app": "mine"}}},
+        "inference": {"preset": {"name": model}},
+    }  # fmt: skip
+    file.write_text(yaml.safe_dump(manifest))
+    return file
+
+
 def test_a_workspace_may_name_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = model_folder(tmp_path / "mine")
-    file = tmp_path / "workspace.yaml"
-    file.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "kaito.sh/v1beta1",
-                "kind": "Workspace",
-                "metadata": {"name": "mine"},
-                "resource": {"labelSelector": {"matchLabels": {"app": "mine"}}},
-                "inference": {"preset": {"name": str(folder)}},
-            }
-        )
-    )
+    file = serving(tmp_path / "workspace.yaml", str(folder))
     assert exit_code("plan", "--local", str(file), "-o", "json") == 0
     assert json.loads(capsys.readouterr().out)["preset"] == str(folder)
     assert exit_code("plan", str(file)) == 2
@@ -428,7 +428,23 @@ def test_a_folder_that_is_named_like_a_preset_is_told_of(
     assert "there is a folder" not in capsys.readouterr().err
     for target, said in ((PlanTarget.LOCAL, ": write ./good"), (PlanTarget.CLUSTER, f", {NOT_IN_PODS}")):
         with pytest.raises(InputError, match=re.escape(f"there is a folder good here{said}")):
-            named_preset("good", target)
+            named_preset("good", target, tmp_path)
+
+
+def test_a_folder_that_a_file_names_counts_from_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model_folder(tmp_path / "beside" / "good")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in ("./good", "../beside/good"):
+        assert named_preset(name, PlanTarget.LOCAL, tmp_path / "beside").name == str(folder)
+    assert named_preset("beside/good", PlanTarget.LOCAL, tmp_path).name == str(folder)
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path}/good: no such model folder")):
+        named_preset("./good", PlanTarget.LOCAL, tmp_path)
+    file = serving(tmp_path / "beside" / "workspace.yaml", "./good")
+    assert exit_code("plan", "--local", str(file), "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["preset"] == str(folder)
 
 
 @pytest.mark.local

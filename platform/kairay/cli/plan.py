@@ -52,8 +52,8 @@ class PlanInputs:
     epochs: int | None = None
     """None: what the Workspace or its preset says."""
     quota: Quota | None = None
-    folder: Path | None = None
-    """Of the file, to look for its data on this machine; None: nobody looks."""
+    folder: Path = Path()
+    """Of the file: where relative paths in it count from."""
 
 
 @click.command("plan")
@@ -107,7 +107,7 @@ def command(
     plans = [
         plan
         for file, each in zip(files, documents, strict=True)
-        for plan in plan_all(each, replace(inputs, folder=file.resolve().parent if local else None))
+        for plan in plan_all(each, replace(inputs, folder=file.resolve().parent))
     ]
     if not plans:
         raise click.UsageError(
@@ -127,13 +127,14 @@ def plan_all(documents: Documents, inputs: PlanInputs) -> list[Plan]:
     ]
 
 
-def plan_for(workspace: Workspace, config_maps: ConfigMaps, target: PlanTarget) -> Plan:
-    """Look at this machine and at the tables, then plan; click.UsageError where there is nothing to plan."""
+def plan_to_run(workspace: Workspace, config_maps: ConfigMaps, folder: Path) -> Plan:
+    """For this machine, of a Workspace whose file is in `folder`; click.UsageError where there is nothing to plan."""
     if workspace.inference is not None and workspace.inference.preset is None:
         raise click.UsageError(
             f"{workspace.metadata.name}: inference.template runs on a cluster as it stands; there is nothing to plan"
         )
-    return _plan(workspace, config_maps, PlanInputs(skus=priced_skus(price_file(None)), target=target))
+    skus = priced_skus(price_file(None))
+    return _plan(workspace, config_maps, PlanInputs(skus=skus, target=PlanTarget.LOCAL, folder=folder))
 
 
 def show(plans: Sequence[Plan], output: str, *, explain: bool = False) -> None:
@@ -168,7 +169,7 @@ def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> 
     work = workspace.tuning or workspace.inference
     assert work is not None
     assert work.preset is not None, "its own container needs no plan"
-    preset = named_preset(work.preset.name, inputs.target)
+    preset = named_preset(work.preset.name, inputs.target, inputs.folder)
     wishes = _wishes(workspace, config_maps, inputs.target)
     if inputs.epochs is not None and isinstance(wishes, TuningWishes):
         wishes = replace(wishes, max_steps=None)
@@ -183,6 +184,8 @@ def _plan(workspace: Workspace, config_maps: ConfigMaps, inputs: PlanInputs) -> 
         quota=inputs.quota,
         wishes=wishes,
     )
+    if inputs.target is PlanTarget.CLUSTER:
+        return plan
     return replace(plan, warnings=(*plan.warnings, *_missing_data(workspace, inputs.folder)))
 
 
@@ -198,10 +201,8 @@ def _wishes(workspace: Workspace, config_maps: ConfigMaps, target: PlanTarget) -
     return read_config(workspace, text)
 
 
-def _missing_data(workspace: Workspace, folder: Path | None) -> tuple[str, ...]:
+def _missing_data(workspace: Workspace, folder: Path) -> tuple[str, ...]:
     """Why `kairay run` would refuse the data of this machine; a plan can be made without it."""
-    if folder is None:
-        return ()
     from kairay.local.places import find_input
 
     try:

@@ -11,11 +11,10 @@ from typing import NoReturn
 import click
 
 from kairay.cli.output import OutputFormat, output_option, print_data
-from kairay.cli.plan import plan_for
+from kairay.cli.plan import plan_to_run
 from kairay.errors import InputError
 from kairay.local.run import RunOptions, RunResult, run_workspace
 from kairay.local.state import StateDir
-from kairay.plan import PlanTarget
 from kairay.workspace import Documents, Workspace, load_documents
 
 
@@ -54,7 +53,8 @@ def command(
 
     documents = load_documents(file)
     workspace = choose(documents, name, file)
-    plan = plan_for(workspace, documents.config_maps, PlanTarget.LOCAL)
+    folder = file.resolve().parent
+    plan = plan_to_run(workspace, documents.config_maps, folder)
     if plan.problems:
         raise InputError(f"{workspace.metadata.name} cannot run on this machine: " + "; ".join(plan.problems))
     signal.signal(signal.SIGTERM, _interrupt)
@@ -63,7 +63,7 @@ def command(
     with TerminalReporter() if table else JsonReporter() as reporter:
         result = run_workspace(
             workspace, plan, documents.config_maps,
-            base_dir=file.resolve().parent, state=StateDir.default(), reporter=reporter, options=options,
+            base_dir=folder, state=StateDir.default(), reporter=reporter, options=options,
         )  # fmt: skip
     if table:
         show(result)
