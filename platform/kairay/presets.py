@@ -8,7 +8,6 @@ known are None.
 from __future__ import annotations
 
 import csv
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from kairay.errors import InputError
 from kairay.model_facts import STRICT_FILE, Count, FileFormat, ModelFacts, Quantisation
 from kairay.resources import data_dir
+from kairay.values import near_words
 
 __all__ = [
     "DeprecatedPreset", "FileFormat", "ModelFacts", "ModelSource", "Preset", "Quantisation", "Scheduler", "SourceKind",
@@ -141,7 +141,7 @@ def find_preset(name: str) -> Preset:
         return preset
     if (gone := load_deprecated().get(name.casefold())) is not None:
         raise InputError(str(gone), reason="DeprecatedPreset")
-    near = difflib.get_close_matches(name.casefold(), sorted(index), n=3, cutoff=0.5)
+    near = near_words(name.casefold(), index, most=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "`kairay presets` lists them"
     raise InputError(f"there is no preset {name!r}; {hint}", reason="UnknownPreset")
 

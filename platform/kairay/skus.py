@@ -9,7 +9,6 @@ ones read as GiB; what a driver keeps back is covered by the share of memory tha
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -19,6 +18,7 @@ from types import MappingProxyType
 
 from kairay.machine import MachineProbe, ProbedGpu, probe_machine
 from kairay.resources import data_dir
+from kairay.values import near_words
 
 __all__ = [
     "CLOUDS",
@@ -180,13 +180,9 @@ def nearest_skus(name: str, skus: Mapping[str, Sku], today: date) -> list[str]:
 
     The first letter is the family's: a processor's size (Standard_D4s_v5, m5.xlarge) is no mistyped GPU size.
     """
-    wanted = _bare(name)
-    known = {
-        bare: sku.name
-        for sku in skus.values()
-        if not sku.retired(today) and (bare := _bare(sku.name))[:1] == wanted[:1]
-    }
-    return [known[near] for near in difflib.get_close_matches(wanted, sorted(known), n=3, cutoff=_LIKENESS)]
+    family = _bare(name)[:1]
+    known = [sku.name for sku in skus.values() if not sku.retired(today) and _bare(sku.name)[:1] == family]
+    return near_words(name, known, most=3, cutoff=_LIKENESS, plain=_bare)
 
 
 @cache

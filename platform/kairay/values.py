@@ -88,7 +88,15 @@ def not_among(value: object, allowed: Iterable[object]) -> str:
 
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """The known word that was probably meant; None when none is near."""
-    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)), None)
+    return next(iter(near_words(word, known, most=1, cutoff=cutoff)), None)
+
+
+def near_words(
+    word: str, known: Iterable[str], *, most: int, cutoff: float, plain: Callable[[str], str] = str
+) -> list[str]:
+    """Known words that may have been meant, the likeliest first; `plain` takes away what does not count in them."""
+    spelled = {plain(each): each for each in sorted(known)}
+    return [spelled[near] for near in difflib.get_close_matches(plain(word), spelled, n=most, cutoff=cutoff)]
 
 
 def text(value: object) -> str:

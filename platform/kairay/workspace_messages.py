@@ -5,13 +5,14 @@ pydantic finds the faults; the words are ours. Nothing here knows a particular f
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticCustomError
+
+from kairay.values import near_words
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -112,9 +113,7 @@ def unknown_field(name: str, known: Collection[str]) -> str:
 
 def nearest(name: str, known: Collection[str]) -> str | None:
     """The one of `known` that was probably meant, whatever its case and separators."""
-    plain = {_plain(each): each for each in sorted(known)}
-    matches = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.6)
-    return plain[matches[0]] if matches else None
+    return next(iter(near_words(name, known, most=1, cutoff=0.6, plain=_plain)), None)
 
 
 def exactly_one(names: Collection[str], present: Collection[str]) -> str:

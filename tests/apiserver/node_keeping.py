@@ -14,11 +14,12 @@ from kairay.controller.log import Log
 from kairay.controller.metrics import Metrics
 from kairay.kube.client import Client
 from kairay.kube.connect import Connection
-from kairay.kube.objects import NODE, POD, Manifest
+from kairay.kube.objects import NODE, POD
 from kairay.nodes.actions import ScalingSettings
 from kairay.nodes.demand import POOL_LABELS
 from kairay.nodes.interface import GROUP_LABEL, Offer, Pool, PoolSpec, PoolState, Quota
 from kairay.skus import load_skus
+from node_parts import Listed
 
 GROUP, POOL = "a1b2c3", "gpua1b2c3"
 LABELS = {GROUP_LABEL: GROUP, POOL_LABELS[0]: POOL}
@@ -48,31 +49,13 @@ class OnePool:
         return {}
 
 
-class Snapshot:
-    """See View; what was there at one moment."""
-
-    def __init__(self, found: Iterable[Manifest]) -> None:
-        self._found = {
-            (each["metadata"].get("namespace", ""), each["metadata"]["name"]): each for each in found
-        }
-
-    def get(self, namespace: str, name: str) -> Manifest | None:
-        return self._found.get((namespace, name))
-
-    def by_label(self, namespace: str, value: str) -> Iterable[Manifest]:
-        return ()
-
-    def all(self) -> Iterable[Manifest]:
-        return self._found.values()
-
-
 async def keep_until_cordoned(connection: Connection, namespace: str, seconds: float) -> None:
     """Run the keeper until it has cordoned an idle node; TimeoutError when it does not."""
     async with Client(connection) as cluster:
         nodes, _ = await cluster.list(NODE)
         keeper = NodeKeeper(NodeTools(
             provider=OnePool(), provider_name="Azure", cluster=cluster, board=NodeBoard(lambda _: None),
-            views={NODE: Snapshot(nodes), POD: Snapshot([])}, skus=load_skus(), namespace=namespace,
+            views={NODE: Listed(nodes), POD: Listed()}, skus=load_skus(), namespace=namespace,
             scaling=ScalingSettings(idle_seconds=0), now=lambda: datetime.now(UTC),
             log=Log(io.StringIO()), metrics=Metrics(),
         ))  # fmt: skip

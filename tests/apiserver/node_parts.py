@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from kairay.controller.keeper import NodeKeeper
 from kairay.kube.objects import Manifest, labels_of
 from kairay.objects.metadata import WORKSPACE_LABEL
-from kairay.ray.job_word import JobWord
 
 
 class Listed:
     """A cache that is filled when the stage says so."""
 
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str], Manifest] = {}
+    def __init__(self, found: Iterable[Manifest] = ()) -> None:
+        self.take(found)
 
     def take(self, found: Iterable[Manifest]) -> None:
         self._found = {
@@ -30,16 +29,6 @@ class Listed:
 
     def all(self) -> list[Manifest]:
         return list(self._found.values())
-
-
-class SilentRay:
-    """No Ray runs here."""
-
-    async def last_word(self, head: str, token: str, job_id: str) -> JobWord:
-        return JobWord()
-
-    async def metrics(self, addresses: Iterable[str]) -> str:
-        return ""
 
 
 class KilledError(BaseException):

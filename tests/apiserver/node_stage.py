@@ -15,6 +15,7 @@ from typing import Any
 
 from aks_scenario import provider_of
 from bare import BareApiServer
+from controller_stage import SilentRay
 from kairay.controller.board import NodeBoard
 from kairay.controller.events import Events
 from kairay.controller.keeper import NodeTools
@@ -35,7 +36,7 @@ from kairay.nodes.interface import GROUP_LABEL
 from kairay.objects.metadata import WORKSPACE_LABEL
 from kairay.presets import find_preset
 from kairay.skus import load_skus
-from node_parts import Keeper, KilledError, Listed, SilentRay
+from node_parts import Keeper, KilledError, Listed
 from simulator import Simulator
 from simulator.records import AgentPool
 

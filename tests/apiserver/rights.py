@@ -10,14 +10,18 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import pytest
 import yaml
 
-from bare import BareApiServer, eventually
+from bare import BareApiServer, NotBuiltError, bare_api_server, eventually
+from kairay.crd.install import text_of
 from onebox.api import Manifest
 
-NAMESPACE, NAME = "kairay-system", "kairay-controller"
+NAMESPACE, NAME, TEAM = "kairay-system", "kairay-controller", "team"
+_FILE: Final = Path(__file__).resolve().parents[2] / "kuberay" / "install" / "rbac.yaml"
+RIGHTS: Final = tuple(yaml.safe_load_all(_FILE.read_text("utf-8")))
 USER = f"system:serviceaccount:{NAMESPACE}:{NAME}"
 _CREATED, _FORBIDDEN = 201, 403
 
@@ -90,9 +94,28 @@ class Audit:
             yield Right(about.get("apiGroup", ""), resource, event["verb"]), code
 
 
-def give(server: BareApiServer, manifests: Iterable[Manifest]) -> None:
-    """Apply the rights and wait until the API server goes by them."""
-    for each in manifests:
+@contextlib.contextmanager
+def api_server_with_rights(*arguments: str) -> Iterator[BareApiServer]:
+    """A bare API server with KubeRay's kinds and ours, the controller's rights, its namespace and a team's.
+
+    `arguments` go to kube-apiserver. Whoever asks for it is skipped where the programs are missing.
+    """
+    try:
+        with bare_api_server(arguments) as server:
+            server.install_kuberay_crds()
+            server.api.apply_all(text_of("kuberay/install/crd.yaml"))
+            server.wait_for_crds()
+            for name in (NAMESPACE, TEAM):
+                server.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+            _give_rights(server)
+            yield server
+    except NotBuiltError as error:
+        pytest.skip(str(error))
+
+
+def _give_rights(server: BareApiServer) -> None:
+    """Returns when the API server goes by them."""
+    for each in RIGHTS:
         server.api.apply(each)
     about = {"namespace": NAMESPACE, "group": "coordination.k8s.io", "resource": "leases", "verb": "update"}
     review = {

@@ -10,21 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from answering import AnsweringServer, answering_server, listing
-from bare import BareApiServer, NotBuiltError, bare_api_server, eventually
+from answering import LLAMA_8B, AnsweringServer, answering_server, listing
+from bare import BareApiServer, eventually
 from kairay.crd.install import text_of
 from kairay.kube.objects import RAY_SERVICE, WORKSPACE
-from rights import NAMESPACE, controller, give
+from rights import TEAM, api_server_with_rights, controller
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
-
-ROOT = Path(__file__).resolve().parents[2]
-TEAM = "team"
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
-    "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,
-    "vocab_size": 128256, "intermediate_size": 14336, "max_position_embeddings": 8192,
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -35,25 +27,16 @@ def models() -> Iterator[AnsweringServer]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[BareApiServer]:
-    try:
-        with bare_api_server() as found:
-            found.install_kuberay_crds()
-            found.api.apply_all(text_of("kuberay/install/crd.yaml"))
-            found.wait_for_crds()
-            for name in (NAMESPACE, TEAM):
-                found.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-            found.api.apply_all(text_of("kuberay/install/policies.yaml"))
-            give(found, yaml.safe_load_all((ROOT / "kuberay/install/rbac.yaml").read_text("utf-8")))
-            yield found
-    except NotBuiltError as error:
-        pytest.skip(str(error))
+    with api_server_with_rights() as found:
+        found.api.apply_all(text_of("kuberay/install/policies.yaml"))
+        yield found
 
 
 def test_what_can_be_looked_up_is_served_and_the_rest_is_told_why_not(
     server: BareApiServer, models: AnsweringServer, tmp_path: Path
 ) -> None:
-    models.publish("org/model", CONFIG, listing({"config.json": 700, "model.safetensors": 16 * 10**9}))
-    files = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": bytes(10_000)}
+    models.publish("org/model", LLAMA_8B, listing({"config.json": 700, "model.safetensors": 16 * 10**9}))
+    files = {"config.json": json.dumps(LLAMA_8B).encode(), "model.safetensors": bytes(10_000)}
     artifact = models.push("team/mine", "v1", files)
     names = {
         "hub": "org/model", "artifact": artifact, "gone": "org/gone", "folder": "/models/mine",

@@ -7,32 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from bare import BareApiServer, NotBuiltError, bare_api_server, eventually
-from kairay.crd.install import text_of
+from bare import BareApiServer, eventually
 from kairay.kube.objects import RAY_SERVICE, WORKSPACE
-from rights import NAMESPACE, controller, give
+from rights import TEAM, api_server_with_rights, controller
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-ROOT = Path(__file__).resolve().parents[2]
-TEAM, SIZE = "team", "Standard_NC24ads_A100_v4"
+SIZE = "Standard_NC24ads_A100_v4"
 
 
 @pytest.fixture
 def server() -> Iterator[BareApiServer]:
-    try:
-        with bare_api_server() as found:
-            found.install_kuberay_crds()
-            found.api.apply_all(text_of("kuberay/install/crd.yaml"))
-            found.wait_for_crds()
-            for name in (NAMESPACE, TEAM):
-                found.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-            give(found, yaml.safe_load_all((ROOT / "kuberay/install/rbac.yaml").read_text("utf-8")))
-            yield found
-    except NotBuiltError as error:
-        pytest.skip(str(error))
+    with api_server_with_rights() as found:
+        yield found
 
 
 def test_a_limit_that_refuses_the_shipped_price_takes_the_operators_and_what_it_took_is_followed_without(

@@ -15,10 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 
-from bare import BareApiServer, NotBuiltError, bare_api_server, eventually
-from kairay.crd.install import text_of
+from bare import BareApiServer, eventually
 from kairay.errors import KairayError
 from kairay.kube.client import Client
 from kairay.kube.connect import connect
@@ -37,13 +35,10 @@ from kairay.kube.objects import (
 )
 from node_keeping import LABELS, keep_until_cordoned
 from onebox.api import Manifest
-from rights import NAMESPACE, Audit, Right, controller, give, held, kubeconfig
+from rights import NAMESPACE, RIGHTS, TEAM, Audit, Right, api_server_with_rights, controller, held, kubeconfig
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-ROOT = Path(__file__).resolve().parents[2]
-RIGHTS = list(yaml.safe_load_all((ROOT / "kuberay" / "install" / "rbac.yaml").read_text("utf-8")))
-TEAM = "team"
 FINALIZERS = Right("kaito.sh", "workspaces/finalizers", "update")
 WITHOUT_A_REQUEST = {
     FINALIZERS: "asked by the plugin OwnerReferencesPermissionEnforcement of whoever writes blockOwnerDeletion",
@@ -64,18 +59,9 @@ def guarded(audit: Audit) -> Iterator[BareApiServer]:
         # A claim's finalizer is taken away by a controller that does not run here.
         "--disable-admission-plugins=StorageObjectInUseProtection",
     )
-    try:
-        with bare_api_server((*audit.arguments, *plugins)) as server:
-            server.install_kuberay_crds()
-            server.api.apply_all(text_of("kuberay/install/crd.yaml"))
-            server.wait_for_crds()
-            for name in (NAMESPACE, TEAM):
-                server.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-            give(server, RIGHTS)
-            add_node(server, "gpu", {"app": "gpu"})
-            yield server
-    except NotBuiltError as error:
-        pytest.skip(str(error))
+    with api_server_with_rights(*audit.arguments, *plugins) as server:
+        add_node(server, "gpu", {"app": "gpu"})
+        yield server
 
 
 @pytest.fixture(scope="module")

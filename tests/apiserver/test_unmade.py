@@ -14,18 +14,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
 
-from bare import BareApiServer, NotBuiltError, bare_api_server, eventually
-from kairay.crd.install import text_of
+from bare import BareApiServer, eventually
 from kairay.kube.objects import POD, RAY_CLUSTER, RAY_JOB, WORKSPACE
 from onebox.api import Manifest
-from rights import NAMESPACE, controller, give
+from rights import api_server_with_rights, controller
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-ROOT = Path(__file__).resolve().parents[2]
-RIGHTS = list(yaml.safe_load_all((ROOT / "kuberay" / "install" / "rbac.yaml").read_text("utf-8")))
 PRESET = {"name": "phi-3-mini-128k-instruct"}
 TUNING = {
     "preset": PRESET, "method": "qlora", "input": {"urls": ["https://example.com/train.jsonl"]},
@@ -37,21 +33,11 @@ TUNING = {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareApiServer]:
     """An API server with KubeRay's operator and the controller as its own account."""
     folder = tmp_path_factory.mktemp("unmade")
-    try:
-        with contextlib.ExitStack() as stack:
-            server = stack.enter_context(bare_api_server())
-            if not (server.tools / "ray-operator").exists():
-                pytest.skip("ray-operator is not built on this machine; run `make cluster-tools`")
-            server.install_kuberay_crds()
-            server.api.apply_all(text_of("kuberay/install/crd.yaml"))
-            server.wait_for_crds()
-            add_namespace(server, NAMESPACE)
-            give(server, RIGHTS)
-            stack.enter_context(operator(server, folder / "operator.log"))
-            stack.enter_context(controller(server, folder))
+    with api_server_with_rights() as server:
+        if not (server.tools / "ray-operator").exists():
+            pytest.skip("ray-operator is not built on this machine; run `make cluster-tools`")
+        with operator(server, folder / "operator.log"), controller(server, folder):
             yield server
-    except NotBuiltError as error:
-        pytest.skip(str(error))
 
 
 def test_a_job_says_which_quota_holds_its_head_until_it_comes(server: BareApiServer) -> None:

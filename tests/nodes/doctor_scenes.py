@@ -146,3 +146,17 @@ def whole(**changes: Any) -> Observed:
         "rights": dict.fromkeys(rights_wanted("team"), True),
     }
     return Observed(**{**given, **changes})
+
+
+SAYS: dict[str, Manifest] = {
+    "/version": {"gitVersion": "v1.34.1"},
+    "/apis/kaito.sh/v1beta1": resource_list("workspaces", "workspaces/status"),
+    "/apis/ray.io/v1": resource_list("rayclusters", "rayjobs", "rayservices"),
+}
+"""What the API server of a whole cluster says of itself,"""
+OBJECTS = (
+    controller(), operator(), plugin(), engine(), node(), storage(),
+    storage("files", "file.csi.azure.com", default=False), lease(), account(),
+    config_map("kairay-presets"), config_map("kairay-sizes"),
+)  # fmt: skip
+"""and what stands in it."""

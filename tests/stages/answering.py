@@ -13,6 +13,16 @@ from kairay.registry.manifest import ArtifactMedia, Descriptor, build_manifest, 
 from loopback import listening
 
 COMMIT = "c" * 40
+SMALL_LLAMA = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
+    "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 2048,
+}  # fmt: skip
+LLAMA_8B = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
+    "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "vocab_size": 128256, "intermediate_size": 14336, "max_position_embeddings": 8192,
+}  # fmt: skip
 
 
 class AnsweringServer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kairay.controller.board import NodeBoard
@@ -76,6 +76,11 @@ class Stage:
             again = asyncio.run(self.reconciler.reconcile("team", "mine"))
         return again
 
+    def after(self, seconds: float) -> float | None:
+        """A pass so much later; what it wants."""
+        self.now += timedelta(seconds=seconds)
+        return self.passes()
+
     def put(self, **work: Any) -> Manifest:
         return self.cluster.put({
             "apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "metadata": {"name": "mine", "namespace": "team"},
@@ -86,6 +91,11 @@ class Stage:
         found = self.cluster.find(WORKSPACE, "team", "mine")
         assert found is not None
         return dict(found.get("status") or {})
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        """Its reason and message."""
+        found = next(each for each in self.status()["conditions"] if each["type"] == kind)
+        return found["reason"], found["message"]
 
     def end_job(self, **status: Any) -> str:
         job = self.cluster.all(RAY_JOB)[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kairay.cli.main import main
+from command_line import kairay
 from kairay.plan_table import WIDTH
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,13 +21,6 @@ FILE, DATA = str(QUICKSTART / "workspace.yaml"), str(QUICKSTART / "train.jsonl")
 SAMPLES = sorted(
     path for path in (ROOT / "examples").rglob("*.yaml") if "kind: Workspace" in path.read_text("utf-8")
 )
-
-
-def kairay(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as left:
-        main(list(arguments))
-    out, err = capsys.readouterr()
-    return int(left.value.code or 0), out, err
 
 
 def test_several_files_are_planned_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:

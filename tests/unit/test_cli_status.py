@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from answering import AnsweringServer, answering_server
-from kairay.cli.main import main
+from command_line import kairay
 
 LONG = "RayJob mine-abc123: pod mine-abc123-head: there is no Secret push in namespace team; create it: kubectl -n team"
 STATUS = {
@@ -42,10 +42,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answerin
 
 
 def status(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    with pytest.raises(SystemExit) as left:
-        main(["status", "--cluster", *arguments])
-    assert not left.value.code
-    return capsys.readouterr().out
+    code, out, _ = kairay(capsys, "status", "--cluster", *arguments)
+    assert code == 0
+    return out
 
 
 def test_a_workspace_is_told_without_marks_of_python(

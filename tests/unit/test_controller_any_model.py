@@ -11,20 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
-from answering import AnsweringServer, answering_server, listing
+from answering import LLAMA_8B, AnsweringServer, answering_server, listing
+from command_line import kairay
 from controller_stage import Stage
-from kairay.cli.main import main
+from followed_work import conditions
 from kairay.controller.models import ModelLookUp, look_up_model
 from kairay.controller.reconcile import MODEL_SECONDS
 from kairay.controller.settings import ModelSettings
 from kairay.errors import TransientError
 from kairay.kube.objects import CONFIG_MAP, RAY_JOB, RAY_SERVICE, Manifest
 
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
-    "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,
-    "vocab_size": 128256, "intermediate_size": 14336, "max_position_embeddings": 8192,
-}  # fmt: skip
 FILES = {
     "config.json": 700, "model.safetensors.index.json": 20_000,
     "model-00001-of-00002.safetensors": 8 * 10**9, "model-00002-of-00002.safetensors": 8 * 10**9,
@@ -57,10 +53,6 @@ def look_up(settings: ModelSettings, home: Path) -> ModelLookUp:
     return ModelLookUp(lambda name: look_up_model(name, settings, {"HF_HOME": str(home)}))
 
 
-def conditions(stage: Stage) -> dict[str, tuple[str, str]]:
-    return {each["type"]: (each["status"], each["reason"]) for each in stage.status()["conditions"]}
-
-
 def variables(template: Manifest) -> dict[str, Any]:
     """Of the pod's main container."""
     return {each["name"]: each for each in template["spec"]["containers"][0]["env"]}
@@ -77,7 +69,7 @@ def served(stage: Stage) -> tuple[dict[str, Any], Manifest]:
 def test_a_model_of_the_hub_is_served_by_its_id_with_the_users_token(
     stage: Stage, server: AnsweringServer
 ) -> None:
-    server.publish("org/model", CONFIG, listing(FILES))
+    server.publish("org/model", LLAMA_8B, listing(FILES))
     stage.put(inference=NAMED)
     stage.passes(2)
     assert conditions(stage)["ResourceReady"] == ("True", "NodesReady")
@@ -91,7 +83,7 @@ def test_a_model_of_the_hub_is_served_by_its_id_with_the_users_token(
 
 
 def test_a_model_of_the_hub_is_tuned(stage: Stage, server: AnsweringServer) -> None:
-    server.publish("org/model", CONFIG, listing(FILES))
+    server.publish("org/model", LLAMA_8B, listing(FILES))
     stage.put(tuning=TUNING)
     stage.passes(2)
     job = stage.cluster.all(RAY_JOB)[0]
@@ -105,7 +97,7 @@ def test_its_plan_is_the_one_that_kairay_plan_shows(
     stage: Stage, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    server.publish("org/model", CONFIG, listing(FILES))
+    server.publish("org/model", LLAMA_8B, listing(FILES))
     written = stage.put(inference=NAMED)
     stage.passes()
     told = stage.status()["plan"]
@@ -115,10 +107,9 @@ def test_its_plan_is_the_one_that_kairay_plan_shows(
     written["resource"] = {**written["resource"], "instanceType": told["instanceType"]}
     file = tmp_path / "workspace.yaml"
     file.write_text(yaml.safe_dump({**written, "metadata": {"name": "mine"}}))
-    with pytest.raises(SystemExit) as ended:
-        main(["plan", str(file), "-o", "json"])
-    assert ended.value.code == 0
-    plan = json.loads(capsys.readouterr().out)
+    code, out, _ = kairay(capsys, "plan", str(file), "-o", "json")
+    assert code == 0
+    plan = json.loads(out)
     assert plan["preset"] == "org/model"
     chosen = next(each for each in plan["candidates"] if each["chosen"])
     assert (chosen["instanceType"], chosen["nodes"]) == (told["instanceType"], told["nodes"])
@@ -127,7 +118,7 @@ def test_its_plan_is_the_one_that_kairay_plan_shows(
 def test_an_artifact_of_a_listed_registry_is_served_by_its_reference(
     stage: Stage, server: AnsweringServer
 ) -> None:
-    files = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": bytes(10_000)}
+    files = {"config.json": json.dumps(LLAMA_8B).encode(), "model.safetensors": bytes(10_000)}
     reference = server.push("team/mine", "v1", files)
     stage.put(inference={"preset": {"name": reference, "presetOptions": {"imagePullSecrets": ["pull"]}}})
     stage.passes()
@@ -148,8 +139,10 @@ def test_a_folder_and_a_registry_that_is_not_listed_are_refused(stage: Stage) ->
 def test_a_model_that_pods_could_not_load_is_refused_before_anything_is_made(
     stage: Stage, server: AnsweringServer
 ) -> None:
-    server.publish("org/model", CONFIG, listing({"config.json": 700, "consolidated.safetensors": 8 * 10**9}))
-    files = {"config.json": json.dumps(CONFIG).encode(), "pytorch_model.bin": bytes(10_000)}
+    server.publish(
+        "org/model", LLAMA_8B, listing({"config.json": 700, "consolidated.safetensors": 8 * 10**9})
+    )
+    files = {"config.json": json.dumps(LLAMA_8B).encode(), "pytorch_model.bin": bytes(10_000)}
     for name, said in (
         ("org/model", "org/model on the hub: its weights are in their maker's own format only"),
         (
@@ -171,7 +164,7 @@ def test_a_refusal_is_looked_at_again_after_a_minute_without_an_edit(
     assert stage.passes() == MODEL_SECONDS
     assert "the hub knows no such model" in stage.status()["message"]
     assert "secret kairay-hub" in stage.status()["message"]
-    server.publish("org/model", CONFIG, listing(FILES))
+    server.publish("org/model", LLAMA_8B, listing(FILES))
     stage.now += timedelta(seconds=MODEL_SECONDS)
     before = stage.cluster.writes
     assert stage.passes() is None
@@ -196,7 +189,7 @@ def test_a_hub_that_is_away_is_said_and_the_pass_is_repeated(stage: Stage, serve
 def test_what_runs_goes_on_while_the_hub_is_away(
     stage: Stage, server: AnsweringServer, settings: ModelSettings, tmp_path: Path
 ) -> None:
-    server.publish("org/model", CONFIG, listing(FILES))
+    server.publish("org/model", LLAMA_8B, listing(FILES))
     stage.put(inference=NAMED)
     stage.passes(2)
     before, objects = stage.status(), stage.cluster.all(RAY_SERVICE)
@@ -210,7 +203,7 @@ def test_what_runs_goes_on_while_the_hub_is_away(
     after = stage.status()
     assert "the hub cannot be reached for org/model" in after.pop("message")
     assert after == {key: value for key, value in before.items() if key != "message"}
-    server.publish("org/model", CONFIG, listing(FILES))
+    server.publish("org/model", LLAMA_8B, listing(FILES))
     stage.now += timedelta(minutes=1)
     stage.passes()
     assert stage.status() == before

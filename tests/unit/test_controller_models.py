@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from answering import COMMIT, AnsweringServer, answering_server, listing
+from answering import COMMIT, SMALL_LLAMA, AnsweringServer, answering_server, listing
 from kairay.controller import models
 from kairay.controller.models import FACTS_LAST, REFUSAL_LASTS, ModelLookUp, look_up_model
 from kairay.controller.settings import ModelSettings, Settings, read_settings
@@ -23,11 +23,6 @@ from kairay.registry.resolve import preset_of
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SOME = find_preset("phi-4")
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
-    "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 2048,
-}  # fmt: skip
 
 
 class Oracle:
@@ -214,7 +209,7 @@ def test_a_folder_of_the_controllers_own_is_never_looked_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "org" / "model").mkdir(parents=True)
-    (tmp_path / "org" / "model" / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "org" / "model" / "config.json").write_text(json.dumps(SMALL_LLAMA))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TransientError, match="the hub cannot be reached for org/model"):
         look_up_model("org/model", ModelSettings(endpoint="http://127.0.0.1:9"), {"HF_HOME": str(tmp_path)})
@@ -245,7 +240,7 @@ def server() -> Iterator[AnsweringServer]:
 
 
 def test_the_operators_hub_is_asked_with_the_operators_token(server: AnsweringServer, tmp_path: Path) -> None:
-    server.publish("org/model", CONFIG, listing())
+    server.publish("org/model", SMALL_LLAMA, listing())
     preset = look_up_model(
         "org/model", ModelSettings(endpoint=server.url), {"HF_HOME": str(tmp_path), "HF_TOKEN": "secret\n"}
     )
@@ -259,7 +254,7 @@ def test_an_artifact_of_a_listed_registry_is_looked_at_without_its_weights_or_a_
     server: AnsweringServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", "/proc/nowhere")
-    files = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": bytes(1500)}
+    files = {"config.json": json.dumps(SMALL_LLAMA).encode(), "model.safetensors": bytes(1500)}
     reference = server.push("team/mine", "v1", files)
     preset = look_up_model(reference, ModelSettings(registries=frozenset({server.place})), {})
     assert (preset.name, preset.model.weight_bytes) == (reference, 1500)
@@ -268,7 +263,7 @@ def test_an_artifact_of_a_listed_registry_is_looked_at_without_its_weights_or_a_
 
 
 def test_a_licence_that_is_not_accepted_names_the_operators_secret(server: AnsweringServer) -> None:
-    server.publish("org/model", CONFIG, listing())
+    server.publish("org/model", SMALL_LLAMA, listing())
     server.answers[f"/org/model/resolve/{COMMIT}/config.json"] = 403
     assert "secret kairay-hub" in refusal("org/model", ModelSettings(endpoint=server.url))
 
@@ -277,16 +272,16 @@ def test_a_licence_that_is_not_accepted_names_the_operators_secret(server: Answe
     ("config", "said"),
     [
         (b'{"a": "' + b"x" * (5 * 2**20) + b'"}', "more than 4194304 bytes"),
-        (json.dumps({**CONFIG, "num_hidden_layers": 10**9}).encode(), "more than any model has"),
-        (json.dumps({**CONFIG, "num_attention_heads": 10**30}).encode(), "num_attention_heads is 1000"),
-        (json.dumps({**CONFIG, "architectures": None}).encode(), "architectures is missing"),
-        (json.dumps({**CONFIG, "sliding_window": "x" * 500}).encode(), "sliding_window is"),
+        (json.dumps({**SMALL_LLAMA, "num_hidden_layers": 10**9}).encode(), "more than any model has"),
+        (json.dumps({**SMALL_LLAMA, "num_attention_heads": 10**30}).encode(), "num_attention_heads is 1000"),
+        (json.dumps({**SMALL_LLAMA, "architectures": None}).encode(), "architectures is missing"),
+        (json.dumps({**SMALL_LLAMA, "sliding_window": "x" * 500}).encode(), "sliding_window is"),
     ],
 )
 def test_a_config_that_would_keep_the_controller_busy_is_refused(
     server: AnsweringServer, config: bytes, said: str
 ) -> None:
-    server.publish("org/model", CONFIG, listing())
+    server.publish("org/model", SMALL_LLAMA, listing())
     server.answers[f"/org/model/resolve/{COMMIT}/config.json"] = config
     assert said in refusal("org/model", ModelSettings(endpoint=server.url))
     reference = server.push("team/mine", "v1", {"config.json": config, "model.safetensors": b"1"})
@@ -294,7 +289,7 @@ def test_a_config_that_would_keep_the_controller_busy_is_refused(
 
 
 def test_a_config_of_brackets_without_end_is_no_config(server: AnsweringServer) -> None:
-    server.publish("org/model", CONFIG, listing())
+    server.publish("org/model", SMALL_LLAMA, listing())
     server.answers[f"/org/model/resolve/{COMMIT}/config.json"] = b"[" * 10**6
     with pytest.raises(TransientError, match="the hub cannot be reached"):
         look_up_model("org/model", ModelSettings(endpoint=server.url), {})

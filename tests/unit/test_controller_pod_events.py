@@ -53,17 +53,9 @@ class Waiting(Stage):
             "lastTimestamp": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         })  # fmt: skip
 
-    def after(self, seconds: float) -> float | None:
-        self.now += timedelta(seconds=seconds)
-        return self.passes()
-
     @property
     def asked(self) -> int:
         return self.cluster.calls["list", EVENT.kind]
-
-    def condition(self, kind: str) -> tuple[str, str]:
-        found = next(each for each in self.status()["conditions"] if each["type"] == kind)
-        return found["reason"], found["message"]
 
 
 def creating(**more: Any) -> Manifest:

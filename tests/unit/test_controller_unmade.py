@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -42,14 +41,6 @@ def failure(role: str = "Head", suffix: str = "4hh4r") -> Manifest:
 
 class Refusing(Stage):
     """A Workspace whose pods cannot be made."""
-
-    def after(self, seconds: float) -> float | None:
-        self.now += timedelta(seconds=seconds)
-        return self.passes()
-
-    def condition(self, kind: str) -> tuple[str, str]:
-        found = next(each for each in self.status()["conditions"] if each["type"] == kind)
-        return found["reason"], found["message"]
 
     def put_pod(self, role: str, *, ready: bool = True, **labels: str) -> None:
         ours = {"kairay.dev/workspace": "mine", "kairay.dev/role": role, "ray.io/cluster": CLUSTER, **labels}

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from answering import AnsweringServer, answering_server, listing
+from answering import SMALL_LLAMA, AnsweringServer, answering_server, listing
+from command_line import kairay
 from doctor_scenes import config_map, controller
 from kairay.cli.as_controller import draw_as_controller
-from kairay.cli.main import main
 from kairay.cli.migrate import command_lines
 from kairay.cluster.migration import (
     LEFT_KINDS,
@@ -200,12 +200,6 @@ def test_a_cluster_is_read_and_what_kairay_made_is_not_kaitos() -> None:
 
 # -- as the controller plans -----------------------------------------------------------------------------------------
 
-SMALL = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "num_hidden_layers": 2,
-    "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 512, "intermediate_size": 128,
-    "max_position_embeddings": 4096,
-}  # fmt: skip
-
 
 @pytest.fixture
 def server() -> Iterator[AnsweringServer]:
@@ -232,7 +226,7 @@ def test_a_model_is_looked_up_where_the_controller_asks_and_nowhere_else(
     refused: str,
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    server.publish("org/model", SMALL, listing())
+    server.publish("org/model", SMALL_LLAMA, listing())
     settings = Settings(models=ModelSettings(hub=hub, endpoint=server.url))
     outlook = ahead(workspace({"inference": {"preset": {"name": model}}}), settings=settings)
     assert refused in outlook.refused
@@ -297,7 +291,7 @@ def test_the_command_goes_by_the_settings_of_the_cluster(
     model: str, settings: dict[str, str] | None, told: list[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    server.publish("org/model", SMALL, listing())
+    server.publish("org/model", SMALL_LLAMA, listing())
     objects = [
         workspace({"inference": {"preset": {"name": model}}}),
         owned("StatefulSet", "apps/v1", **pods(1)),
@@ -307,8 +301,6 @@ def test_the_command_goes_by_the_settings_of_the_cluster(
         objects += [controller(), config_map("kairay-controller", **written)]
     with served(tuple(objects), EMPTY) as url:
         monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, url))
-        with pytest.raises(SystemExit) as left:
-            main(["migrate"])
-    out = capsys.readouterr().out
-    assert left.value.code in (0, None), out
+        code, out, _ = kairay(capsys, "migrate")
+    assert code == 0, out
     assert [word for word in told if word not in out] == []

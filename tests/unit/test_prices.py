@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from kairay.cli.main import main
+from command_line import exit_code
 from kairay.errors import InputError, KairayError, TransientError
 from kairay.prices import Price, format_prices, parse_prices, priced_skus, with_prices
 from kairay.prices_azure import fetch_prices
@@ -171,18 +171,18 @@ def test_refreshed_prices_are_what_the_next_plan_uses(
         url,
         _,
     ):
-        assert command("prices", "refresh", "--region", "westeurope", "--url", url) == 0
+        assert exit_code("prices", "refresh", "--region", "westeurope", "--url", url) == 0
     assert "sizes have a price in westeurope, 1 as spot machines" in capsys.readouterr().out
-    assert command("prices", "show", "-o", "json") == 0
+    assert exit_code("prices", "show", "-o", "json") == 0
     (t4,) = [each for each in json.loads(capsys.readouterr().out) if each["instanceType"] == T4]
     assert (t4["usdPerHour"], t4["spotUsdPerHour"], t4["priceRegion"]) == (0.4, 0.04, "westeurope")
-    assert command("prices", "show") == 0
+    assert exit_code("prices", "show") == 0
     assert str(tmp_path / "prices.csv") in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("region", ["west europe", "eastus' or 1 eq 1", ""])
 def test_a_region_is_one_word(region: str) -> None:
-    assert command("prices", "refresh", "--region", region, "--url", "http://127.0.0.1:9/") == 2
+    assert exit_code("prices", "refresh", "--region", region, "--url", "http://127.0.0.1:9/") == 2
 
 
 def test_a_region_without_machines_is_an_error_and_writes_nothing(
@@ -190,7 +190,7 @@ def test_a_region_without_machines_is_an_error_and_writes_nothing(
 ) -> None:
     monkeypatch.setenv("KAIRAY_STATE_DIR", str(tmp_path))
     with list_of(lambda query, host: (200, {"Items": []})) as (url, _):
-        assert command("prices", "refresh", "--region", "moon", "--url", url) == 2
+        assert exit_code("prices", "refresh", "--region", "moon", "--url", url) == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -201,12 +201,6 @@ def item(
         "armSkuName": size, "retailPrice": price, "skuName": sku, "productName": product, "unitOfMeasure": unit,
         "currencyCode": "USD", "type": "Consumption",
     }  # fmt: skip
-
-
-def command(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(list(arguments))
-    return int(left.value.code or 0)
 
 
 @contextmanager

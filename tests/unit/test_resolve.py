@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from answering import COMMIT, AnsweringServer, answering_server, listing
-from kairay.cli.main import main
+from answering import COMMIT, SMALL_LLAMA, AnsweringServer, answering_server, listing
+from command_line import exit_code
 from kairay.cli.named_model import named_preset
 from kairay.errors import InputError, TransientError
 from kairay.plan import PlanTarget
@@ -25,11 +25,6 @@ from kairay.registry.model_folder import check_model_folder
 from kairay.registry.models import resolve_model
 from kairay.registry.resolve import NOT_IN_PODS, preset_of, resolve_preset
 
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16",
-    "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "vocab_size": 512, "intermediate_size": 128, "max_position_embeddings": 2048,
-}  # fmt: skip
 CARD = "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n\nlicense: other\n"
 
 
@@ -43,7 +38,7 @@ def write_weights(path: Path, tensors: Mapping[str, tuple[str, int]]) -> None:
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
 
 
-def model_folder(path: Path, *, config: Mapping[str, Any] = CONFIG) -> Path:
+def model_folder(path: Path, *, config: Mapping[str, Any] = SMALL_LLAMA) -> Path:
     path.mkdir(parents=True)
     (path / "config.json").write_text(json.dumps(config))
     write_weights(path / "model.safetensors", {"a": ("BF16", 600), "b": ("F32", 400)})
@@ -175,9 +170,9 @@ def test_a_folder_that_is_not_there_is_said_so(path: str) -> None:
 
 def test_a_quantised_model_and_one_of_an_unknown_architecture_are_served_only(tmp_path: Path) -> None:
     awq = model_folder(
-        tmp_path / "awq", config=CONFIG | {"quantization_config": {"quant_method": "awq", "bits": 4}}
+        tmp_path / "awq", config=SMALL_LLAMA | {"quantization_config": {"quant_method": "awq", "bits": 4}}
     )
-    strange = model_folder(tmp_path / "strange", config=CONFIG | {"architectures": ["OfTomorrow"]})
+    strange = model_folder(tmp_path / "strange", config=SMALL_LLAMA | {"architectures": ["OfTomorrow"]})
     assert resolve_preset(str(awq)).tuning is None
     assert resolve_preset(str(strange)).tuning is None
 
@@ -236,7 +231,7 @@ def test_offline_a_hub_id_that_is_not_cached_fails_with_a_sentence(tmp_path: Pat
 
 def test_the_hub_is_asked_for_the_listing_and_the_config_alone(hub: AnsweringServer, tmp_path: Path) -> None:
     hub.answers["/api/models/org/model?blobs=true"] = listing()
-    hub.answers[f"/org/model/resolve/{COMMIT}/config.json"] = CONFIG
+    hub.answers[f"/org/model/resolve/{COMMIT}/config.json"] = SMALL_LLAMA
     preset = preset_of(read_hub("org/model", hub.environment(tmp_path, HF_TOKEN="secret")))
     assert (preset.model.license, preset.model.gated, preset.model.revision) == ("mit", True, COMMIT)
     assert preset.model.weight_bytes == 3000
@@ -266,10 +261,10 @@ INDEX = "model.safetensors.index.json"
 def test_weights_that_lie_there_twice_are_counted_once(
     hub: AnsweringServer, tmp_path: Path, files: dict[str, int], size: int
 ) -> None:
-    hub.publish("org/model", CONFIG, listing({"config.json": 700, **files}))
+    hub.publish("org/model", SMALL_LLAMA, listing({"config.json": 700, **files}))
     assert read_hub("org/model", hub.environment(tmp_path)).published.weight_bytes == size
     content = {name: bytes(count) for name, count in files.items()}
-    reference = hub.push("team/mine", "v1", {"config.json": json.dumps(CONFIG).encode(), **content})
+    reference = hub.push("team/mine", "v1", {"config.json": json.dumps(SMALL_LLAMA).encode(), **content})
     assert read_artifact(reference).published.weight_bytes == size
 
 
@@ -300,8 +295,8 @@ NOT_LOADED = [
 def test_a_model_that_a_pod_could_not_load_is_refused_wherever_it_is(
     hub: AnsweringServer, tmp_path: Path, names: tuple[str, ...], said: str
 ) -> None:
-    config = json.dumps(CONFIG | {"model_type": "llama"}).encode()
-    hub.publish("org/model", CONFIG, listing({"config.json": 700, **dict.fromkeys(names, 900)}))
+    config = json.dumps(SMALL_LLAMA | {"model_type": "llama"}).encode()
+    hub.publish("org/model", SMALL_LLAMA, listing({"config.json": 700, **dict.fromkeys(names, 900)}))
     with pytest.raises(InputError) as at_the_hub:
         read_hub("org/model", hub.environment(tmp_path))
     assert at_the_hub.value.message.startswith("org/model on the hub: ")
@@ -331,7 +326,7 @@ def test_inspect_and_plan_refuse_it_alike(tmp_path: Path, capsys: pytest.Capture
         "inference": {"preset": {"name": str(folder)}},
     }))  # fmt: skip
     for command in (("models", "inspect", str(folder)), ("plan", str(file), "--local")):
-        assert run(*command) == 2
+        assert exit_code(*command) == 2
         said = " ".join(capsys.readouterr().err.split())
         assert "in their maker's own format only (consolidated.safetensors)" in said
 
@@ -366,7 +361,7 @@ def test_a_hub_that_is_unwell_may_be_asked_again(
 
 def test_inspect_prints_a_preset_that_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = model_folder(tmp_path / "Mine-2B")
-    assert run("models", "inspect", str(folder)) == 0
+    assert exit_code("models", "inspect", str(folder)) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(
         "# weights: 1000 B (BF16 600 B, F32 400 B)\n# not known from its files: license\n"
@@ -377,7 +372,7 @@ def test_inspect_prints_a_preset_that_is_one(tmp_path: Path, capsys: pytest.Capt
 
 def test_inspect_gives_a_program_the_same_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = model_folder(tmp_path / "mine")
-    assert run("models", "inspect", str(folder), "-o", "json") == 0
+    assert exit_code("models", "inspect", str(folder), "-o", "json") == 0
     data = json.loads(capsys.readouterr().out)
     assert data["unknown"] == ["license"]
     assert data["weightBytes"] == {"BF16": 600, "F32": 400}
@@ -385,12 +380,12 @@ def test_inspect_gives_a_program_the_same_as_data(tmp_path: Path, capsys: pytest
 
 
 def test_inspect_of_a_catalogues_name_shows_its_preset(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("models", "inspect", "gpt-oss-20b") == 0
+    assert exit_code("models", "inspect", "gpt-oss-20b") == 0
     assert parse_preset(capsys.readouterr().out, "gpt-oss-20b.yaml") == find_preset("gpt-oss-20b")
 
 
 def test_inspect_of_nothing_ends_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("models", "inspect", "phi-2") == 2
+    assert exit_code("models", "inspect", "phi-2") == 2
     assert "deprecated since December 2025" in capsys.readouterr().err
 
 
@@ -414,9 +409,9 @@ def serving(file: Path, model: str) -> Path:
 def test_a_workspace_may_name_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = model_folder(tmp_path / "mine")
     file = serving(tmp_path / "workspace.yaml", str(folder))
-    assert run("plan", "--local", str(file), "-o", "json") == 0
+    assert exit_code("plan", "--local", str(file), "-o", "json") == 0
     assert json.loads(capsys.readouterr().out)["preset"] == str(folder)
-    assert run("plan", str(file)) == 2
+    assert exit_code("plan", str(file)) == 2
     assert f"preset.name: {folder} is a folder, {NOT_IN_PODS}" in capsys.readouterr().err
 
 
@@ -425,11 +420,11 @@ def test_a_folder_that_is_named_like_a_preset_is_told_of(
 ) -> None:
     model_folder(tmp_path / "good")
     monkeypatch.chdir(tmp_path)
-    assert run("models", "inspect", "good") == 2
+    assert exit_code("models", "inspect", "good") == 2
     assert "there is a folder good here: write ./good" in capsys.readouterr().err
-    assert run("models", "inspect", "./good") == 0
+    assert exit_code("models", "inspect", "./good") == 0
     capsys.readouterr()
-    assert run("models", "inspect", "other") == 2
+    assert exit_code("models", "inspect", "other") == 2
     assert "there is a folder" not in capsys.readouterr().err
     for target, said in ((PlanTarget.LOCAL, ": write ./good"), (PlanTarget.CLUSTER, f", {NOT_IN_PODS}")):
         with pytest.raises(InputError, match=re.escape(f"there is a folder good here{said}")):
@@ -448,7 +443,7 @@ def test_a_folder_that_a_file_names_counts_from_the_file(
     with pytest.raises(InputError, match=re.escape(f"{tmp_path}/good: no such model folder")):
         named_preset("./good", PlanTarget.LOCAL, tmp_path)
     file = serving(tmp_path / "beside" / "workspace.yaml", "./good")
-    assert run("plan", "--local", str(file), "-o", "json") == 0
+    assert exit_code("plan", "--local", str(file), "-o", "json") == 0
     assert json.loads(capsys.readouterr().out)["preset"] == str(folder)
 
 
@@ -465,14 +460,6 @@ def test_the_demos_model_is_what_its_preset_says(tmp_path: Path) -> None:
         assert getattr(model, fact) == getattr(known.model, fact), fact
     # Converted to float32; the preset's bytes are those of bfloat16.
     assert model.weight_bytes == pytest.approx(2 * known.model.weight_bytes, rel=1e-3)
-
-
-def run(*arguments: str) -> int:
-    """The command's exit code."""
-    with pytest.raises(SystemExit) as caught:
-        main(list(arguments))
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ Subcommands are imported only when they are called, so that `kairay plan` does n
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from typing import Final
@@ -14,6 +13,7 @@ import click
 
 from kairay import __version__
 from kairay.errors import KairayError
+from kairay.values import nearest
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "plan": ("kairay.cli.plan", "Show the GPUs, memory and price that a Workspace needs; starts nothing."),
@@ -63,10 +63,10 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if not near:
+            near = nearest(args[0], COMMANDS)
+            if near is None:
                 raise
-            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {near[0]!r}?", ctx) from error
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {near!r}?", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in `--help`, without importing any of them."""

@@ -19,6 +19,8 @@ PATIENCE: Final = 20.0
 OLDEST: Final = timedelta(minutes=15)
 """Of an event that still holds; the kubelet and the scheduler repeat theirs sooner."""
 
+_SOONEST, _LATEST = 15.0, 120.0
+"""Seconds between two looks at what waits; a quarter of what it has waited, within these."""
 _UNDER_WAY: Final = frozenset({"Pulling", "Pulled", "Created", "Started"})
 _MENDED_BY: Final[Mapping[str, frozenset[str]]] = {
     "FailedScheduling": frozenset({"Scheduled"}),
@@ -51,6 +53,13 @@ class Complaint:
     def is_of_an_image(self) -> bool:
         """It tells why an image was not pulled."""
         return self.reason in ("Failed", "FailedToRetrieveImagePullSecret")
+
+
+def due_in(waited: float, asked: datetime | None, now: datetime) -> float:
+    """Seconds until something that has waited for so many is asked after; `asked` is when it was last."""
+    if asked is None:
+        return PATIENCE - waited
+    return min(_LATEST, max(_SOONEST, waited / 4)) - (now - asked).total_seconds()
 
 
 def read_complaints(events: Iterable[Mapping[str, Any]], now: datetime) -> tuple[Complaint, ...]:

@@ -11,6 +11,7 @@ from kairay.controller.complaints import (
     PATIENCE,
     Complaint,
     asked_after,
+    due_in,
     lacks_words,
     read_complaints,
     trim_event,
@@ -19,12 +20,10 @@ from kairay.controller.complaints import (
 from kairay.controller.triggers import WorkspaceName
 from kairay.errors import KairayError
 from kairay.kube.interface import Cluster
-from kairay.kube.objects import EVENT, uid_of
+from kairay.kube.objects import EVENT, Manifest, uid_of
 
 MOST_ASKED: Final = 3
 """Objects whose events one pass lists; the others of a Workspace have their turn in the next."""
-SOONEST, LATEST = 15.0, 120.0
-"""Seconds between two looks at one object's events; a quarter of what it has waited, within these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +48,6 @@ class _Question:
     pod: str
     """Its UID."""
     waited: float
-
-    @property
-    def pause(self) -> float:
-        """Until it is asked again."""
-        return min(LATEST, max(SOONEST, self.waited / 4))
 
 
 class PodEvents:
@@ -97,13 +91,19 @@ class PodEvents:
 
     async def _ask(self, namespace: str, uid: str, before: _Answer | None, now: datetime) -> _Answer:
         try:
-            found, _ = await self._cluster.list(
-                EVENT, namespace=namespace, fields={"involvedObject.uid": uid}, trim=trim_event
-            )
+            found = await list_events(self._cluster, namespace, uid)
         except KairayError as error:
             self._lost(error)
             return _Answer(at=now, complaints=() if before is None else before.complaints)
         return _Answer(at=now, complaints=read_complaints(found, now))
+
+
+async def list_events(cluster: Cluster, namespace: str, uid: str) -> list[Manifest]:
+    """Of one object. KairayError where they cannot be read."""
+    found, _ = await cluster.list(
+        EVENT, namespace=namespace, fields={"involvedObject.uid": uid}, trim=trim_event
+    )
+    return found
 
 
 def _questions(
@@ -123,9 +123,7 @@ def _has_failed(pod: Mapping[str, Any]) -> bool:
 
 def _due_in(question: _Question, answer: _Answer | None, now: datetime) -> float:
     """Seconds until its events are wanted."""
-    if answer is None:
-        return PATIENCE - question.waited
-    return question.pause - (now - answer.at).total_seconds()
+    return due_in(question.waited, None if answer is None else answer.at, now)
 
 
 def _asked(answers: Mapping[str, _Answer], uid: str) -> float:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from kairay.controller.complaints import PATIENCE, trim_event
-from kairay.controller.pod_events import LATEST, SOONEST
+from kairay.controller.complaints import due_in
+from kairay.controller.pod_events import list_events
 from kairay.controller.triggers import WorkspaceName
 from kairay.controller.unmade import Silent, keep_failure, read_failure_events
 from kairay.errors import KairayError
 from kairay.kube.interface import Cluster
-from kairay.kube.objects import EVENT, RAY_CLUSTER, Key, uid_of
+from kairay.kube.objects import RAY_CLUSTER, Key, uid_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,22 +71,14 @@ class RayClusters:
             status: Mapping[str, Any] = {} if found is None else keep_failure(found.get("status") or {})
             if not status and silent.headless:
                 about = silent.owner if found is None else uid_of(found)
-                status = await self._read_events(namespace, about, now)
+                status = read_failure_events(await list_events(self._cluster, namespace, about), now)
         except KairayError as error:
             self._lost(error)
             status = asked.status
         return _Asked(since=asked.since, at=now, status=status)
 
-    async def _read_events(self, namespace: str, uid: str, now: datetime) -> Mapping[str, Any]:
-        found, _ = await self._cluster.list(
-            EVENT, namespace=namespace, fields={"involvedObject.uid": uid}, trim=trim_event
-        )
-        return read_failure_events(found, now)
-
 
 def _due_in(asked: _Asked, made: datetime, now: datetime) -> float:
     """Seconds until it is asked: at once where its owner is old, so that a new process says what the last one did."""
-    if asked.at is None:
-        return PATIENCE - (now - made).total_seconds()
-    pause = min(LATEST, max(SOONEST, (asked.at - asked.since).total_seconds() / 4))
-    return pause - (now - asked.at).total_seconds()
+    waited = now - made if asked.at is None else asked.at - asked.since
+    return due_in(waited.total_seconds(), asked.at, now)

@@ -26,44 +26,35 @@ class EnsurePool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScalePool:
+class _OnPool:
+    """To be done with a pool that is there."""
+
+    target: Pool
+    reason: str
+
+    @property
+    def pool(self) -> str:
+        """The pool's name."""
+        return self.target.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalePool(_OnPool):
     """More nodes, or as many as before once more: `provider.scale(pool, count)`."""
 
-    target: Pool
     count: int
-    reason: str
-
-    @property
-    def pool(self) -> str:
-        """The pool's name."""
-        return self.target.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveNodes:
+class RemoveNodes(_OnPool):
     """Exactly these nodes go: `provider.remove(pool, nodes)`."""
 
-    target: Pool
     nodes: tuple[str, ...]
-    reason: str
-
-    @property
-    def pool(self) -> str:
-        """The pool's name."""
-        return self.target.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeletePool:
+class DeletePool(_OnPool):
     """An empty pool goes: `provider.delete(pool)`."""
-
-    target: Pool
-    reason: str
-
-    @property
-    def pool(self) -> str:
-        """The pool's name."""
-        return self.target.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
