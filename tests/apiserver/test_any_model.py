@@ -16,7 +16,7 @@ from kairay.crd.install import text_of
 from kairay.kube.objects import RAY_SERVICE, WORKSPACE
 from rights import NAMESPACE, controller, give
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 TEAM = "team"

@@ -14,7 +14,7 @@ from kairay.crd.install import text_of
 from kairay.kube.objects import RAY_SERVICE, WORKSPACE
 from rights import NAMESPACE, controller, give
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 TEAM, SIZE = "team", "Standard_NC24ads_A100_v4"

@@ -39,7 +39,7 @@ from node_keeping import LABELS, keep_until_cordoned
 from onebox.api import Manifest
 from rights import NAMESPACE, Audit, Right, controller, give, held, kubeconfig
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 RIGHTS = list(yaml.safe_load_all((ROOT / "kuberay" / "install" / "rbac.yaml").read_text("utf-8")))

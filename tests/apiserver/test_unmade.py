@@ -22,7 +22,7 @@ from kairay.kube.objects import POD, RAY_CLUSTER, RAY_JOB, WORKSPACE
 from onebox.api import Manifest
 from rights import NAMESPACE, controller, give
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 RIGHTS = list(yaml.safe_load_all((ROOT / "kuberay" / "install" / "rbac.yaml").read_text("utf-8")))
