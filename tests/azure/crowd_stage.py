@@ -53,7 +53,7 @@ class _Cluster(FakeCluster):
         return [], "1"
 
     def kept(self, kind: Kind) -> list[Manifest]:
-        """Every object of a kind by name: the kept ones, to be looked at and not changed, since copies cost most here."""
+        """Every object of a kind, by name, to be looked at and not changed: copies would cost most of the time."""
         return [self._objects[key] for key in sorted(self._objects) if key.kind == kind]
 
 
