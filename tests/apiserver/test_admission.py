@@ -24,7 +24,7 @@ from bare import BareApiServer
 from kairay.crd.rules import RULES
 from onebox.api import Manifest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ from bare import BareApiServer
 from kairay.errors import InputError
 from kairay.references import DataUrl
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.cluster
 
 INSIDE = (
     "http://localhost/a", "http://LOCALHOST/a", "http://localhost./a", "http://a.localhost/a", "http://metadata/a",

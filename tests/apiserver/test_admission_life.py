@@ -11,7 +11,7 @@ from admission import NO_SOURCE, PATH, inference, put, refusal, tuning, unknown_
 from bare import BareApiServer, eventually
 from onebox.api import ApiError, Manifest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 

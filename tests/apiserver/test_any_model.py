@@ -16,7 +16,7 @@ from kairay.crd.install import text_of
 from kairay.kube.objects import RAY_SERVICE, WORKSPACE
 from rights import TEAM, api_server_with_rights, controller
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,9 +14,10 @@ import requests
 
 from bare import BareApiServer, eventually
 from kairay.kube.objects import RAY_SERVICE, SERVICE, STATEFUL_SET, WORKSPACE
+from kairay.local.ports import free_ports
 from onebox.api import Manifest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.cluster
 
 TEAM = "handover"
 FINALIZER = "workspace.finalizer.kaito.sh"
@@ -75,11 +75,9 @@ def test_the_controller_waits_and_the_printed_commands_hand_the_workspace_over(
 @contextlib.contextmanager
 def controller(environment: dict[str, str], folder: Path) -> Iterator[tuple[str, Path]]:
     """Its address and its log."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    (port,) = free_ports(1)
     log = folder / "controller.log"
-    settings = {"KAIRAY_HTTP_HOST": "127.0.0.1", "KAIRAY_HTTP_PORT": port}
+    settings = {"KAIRAY_HTTP_HOST": "127.0.0.1", "KAIRAY_HTTP_PORT": str(port)}
     with log.open("wb") as output:
         command = [sys.executable, "-m", "kairay.controller"]
         process = subprocess.Popen(command, env={**environment, **settings}, stderr=output)

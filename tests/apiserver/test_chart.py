@@ -25,7 +25,7 @@ from onebox.layout import Layout
 from onebox.tools import helm_folder
 from rights import NAMESPACE, controller
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.cluster
 
 CHART = INSTALL.parent / "chart"
 NAME = "kairay-controller"

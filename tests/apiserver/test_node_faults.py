@@ -15,7 +15,7 @@ from node_stage import Stage, open_stage, play
 from node_trials import HOUR, MINUTE, NODES_READY, TRIALS, Trial
 from simulator import Cloud, Simulator, Timings
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.cluster
 QUICK = Timings(create=100, scale=100, delete=45, delete_machines=40, register=50, gpus=25)
 
 

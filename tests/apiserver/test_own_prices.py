@@ -12,7 +12,7 @@ from bare import BareApiServer, eventually
 from kairay.kube.objects import RAY_SERVICE, WORKSPACE
 from rights import TEAM, api_server_with_rights, controller
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.cluster
 
 SIZE = "Standard_NC24ads_A100_v4"
 

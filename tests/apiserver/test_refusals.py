@@ -20,7 +20,7 @@ from kairay.kube.errors import DeniedError
 from kairay.kube.objects import CONFIG_MAP, Key
 from onebox.api import ApiError, Manifest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.cluster
 
 CLUSTER = "mine-x1y2z"
 QUOTA = "/api/v1/namespaces/{}/resourcequotas/{}/status"

@@ -37,7 +37,7 @@ from node_keeping import LABELS, keep_until_cordoned
 from onebox.api import Manifest
 from rights import NAMESPACE, RIGHTS, TEAM, Audit, Right, api_server_with_rights, controller, held, kubeconfig
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.cluster
 
 FINALIZERS = Right("kaito.sh", "workspaces/finalizers", "update")
 WITHOUT_A_REQUEST = {

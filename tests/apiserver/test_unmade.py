@@ -20,7 +20,7 @@ from kairay.kube.objects import POD, RAY_CLUSTER, RAY_JOB, WORKSPACE
 from onebox.api import Manifest
 from rights import api_server_with_rights, controller
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.cluster
 
 PRESET = {"name": "phi-3-mini-128k-instruct"}
 TUNING = {

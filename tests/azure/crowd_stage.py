@@ -18,7 +18,7 @@ from kairay.controller.board import NodeBoard
 from kairay.controller.groups import NodeWish
 from kairay.controller.keeper import NodeKeeper
 from kairay.kube.fake import FakeCluster
-from kairay.kube.objects import NODE, POD, Key, Manifest
+from kairay.kube.objects import NODE, POD, Key, Kind, Manifest
 from kairay.nodes.groups import group_name
 from kairay.nodes.interface import GROUP_LABEL, NodeGroup, NodeProvider, Offer
 from kairay.skus import load_skus
@@ -51,6 +51,10 @@ class _Cluster(FakeCluster):
 
     async def list(self, *_: Any, **__: Any) -> tuple[list[Manifest], str]:
         return [], "1"
+
+    def kept(self, kind: Kind) -> list[Manifest]:
+        """Every object of a kind, by name, to be looked at and not changed: copies would cost most of the time."""
+        return [self._objects[key] for key in sorted(self._objects) if key.kind == kind]
 
 
 class Crowd:
@@ -146,7 +150,7 @@ class Crowd:
 
     def _show_nodes(self) -> None:
         there = {each["metadata"]["name"]: each for each in self.azure.nodes()}
-        known = {each["metadata"]["name"]: each for each in self.cluster.all(NODE)}
+        known = {each["metadata"]["name"]: each for each in self.cluster.kept(NODE)}
         for name in known.keys() - there.keys():
             self.cluster.remove(Key(NODE, "", name))
             self._changed = True
@@ -165,10 +169,10 @@ class Crowd:
             self._changed = True
 
     def _schedule(self) -> None:
-        pods = self.cluster.all(POD)
+        pods = self.cluster.kept(POD)
         taken = {pod["spec"].get("nodeName") for pod in pods}
         free: dict[str, list[str]] = {}
-        for node in self.cluster.all(NODE):
+        for node in self.cluster.kept(NODE):
             name, group = node["metadata"]["name"], node["metadata"]["labels"].get(GROUP_LABEL, "")
             if name not in taken and not node["spec"].get("unschedulable") and _advertises(node):
                 free.setdefault(group, []).append(name)

@@ -21,7 +21,7 @@ from onebox.processes import kill_all, parts
 from onebox.stop import leftovers
 from polling import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LAYOUT = Layout.default()
 MOUNT_NOTES = "/run/mount"
 """The `umount` command makes this empty folder when it runs for the first time on a machine."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,9 +12,11 @@ from typing import Any
 import pytest
 import requests
 
+from kairay.local.ports import free_ports
+
 pytestmark = [
     pytest.mark.local,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray's imports
 ]
 
@@ -60,9 +61,7 @@ def service(keys: Path) -> Iterator[Service]:
     import ray
     from ray import serve
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     args = {
         "name": "keyed", "preset": PRESET, "modelName": PRESET, "defaultModel": PRESET,
         "contextLength": 512, "kvCacheBytes": 256 * 2**20, "threads": 1, "keysPath": str(keys),

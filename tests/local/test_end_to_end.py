@@ -20,7 +20,7 @@ import requests
 
 from kairay.local.ports import free_ports
 
-pytestmark = [pytest.mark.local, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.local, pytest.mark.timeout(600)]
 
 ROWS = [
     ("What is cytology", "The study of cells."),

@@ -18,7 +18,7 @@ from kairay.local.processes import find_marked
 from kairay.local.state import StateDir
 from kairay.local.stop import stop_all
 
-pytestmark = [pytest.mark.local, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.local, pytest.mark.timeout(600)]
 
 WORKSPACE = """
 apiVersion: kaito.sh/v1beta1

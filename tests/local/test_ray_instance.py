@@ -27,7 +27,7 @@ from kairay.local.state import RayRecord, StateDir
 from kairay.ray.job_word import last_word
 from kairay.ray.serve_config import _KEYS
 
-pytestmark = [pytest.mark.local, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.local, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

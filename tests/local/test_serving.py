@@ -15,7 +15,7 @@ from small_chat import ADAPTER, PRESET, Service, chat_service
 
 pytestmark = [
     pytest.mark.local,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray's imports
 ]
 
@@ -52,10 +52,13 @@ def chat_body(question: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def openai_client(service: Service) -> Any:
+@pytest.fixture
+def client(service: Service) -> Iterator[Any]:
+    """OpenAI's, closed at the end."""
     from openai import OpenAI
 
-    return OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0)
+    with OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
 def test_chat_answers_with_the_adapter_when_no_model_is_named(service: Service) -> None:
@@ -87,8 +90,7 @@ def test_answers_do_not_depend_on_who_else_is_asking(service: Service) -> None:
     assert answers == service.adapter_answers + service.base_answers
 
 
-def test_the_openai_client_reads_whole_answers_and_streams(service: Service) -> None:
-    client = openai_client(service)
+def test_the_openai_client_reads_whole_answers_and_streams(service: Service, client: Any) -> None:
     whole = client.chat.completions.create(model=ADAPTER, **chat_body(QUESTIONS[0]))
     chunks = list(
         client.chat.completions.create(
@@ -103,15 +105,14 @@ def test_the_openai_client_reads_whole_answers_and_streams(service: Service) -> 
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] in {"stop", "length"}
 
 
-def test_the_list_of_models_is_the_base_and_the_adapter(service: Service) -> None:
-    models = {model.id: model for model in openai_client(service).models.list()}
+def test_the_list_of_models_is_the_base_and_the_adapter(client: Any) -> None:
+    models = {model.id: model for model in client.models.list()}
     assert list(models) == [PRESET, ADAPTER]
     assert models[ADAPTER].parent == models[ADAPTER].root == PRESET
     assert models[PRESET].parent is None
 
 
-def test_completions_continue_text_and_stop_where_told(service: Service) -> None:
-    client = openai_client(service)
+def test_completions_continue_text_and_stop_where_told(client: Any) -> None:
     ask = {"model": PRESET, "prompt": "One, two, three, four,", "temperature": 0, "max_tokens": 8}
     free = client.completions.create(**ask).choices[0]
     cut = client.completions.create(**ask, stop=[free.text[4:6]]).choices[0]
@@ -129,11 +130,11 @@ def test_a_seed_makes_a_sampled_answer_repeatable(service: Service) -> None:
     assert len(answers) == 1
 
 
-def test_an_unknown_model_is_404_and_names_the_others(service: Service) -> None:
+def test_an_unknown_model_is_404_and_names_the_others(client: Any) -> None:
     from openai import NotFoundError
 
     with pytest.raises(NotFoundError, match=f"available: {PRESET}, {ADAPTER}"):
-        openai_client(service).chat.completions.create(model="gpt-4", **chat_body("hi"))
+        client.chat.completions.create(model="gpt-4", **chat_body("hi"))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from kairay.registry.artifact import find, pull
 from kairay.registry.model_cache import model_cache_dir
 from kairay.registry.models import resolve_model
 
-pytestmark = [pytest.mark.local, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.local, pytest.mark.timeout(600)]
 
 PRESET = find_preset("smollm2-135m-instruct")
 TRAIN = Path(__file__).parents[2] / "examples" / "quickstart" / "train.jsonl"

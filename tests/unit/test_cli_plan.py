@@ -249,15 +249,18 @@ def test_apply_does_not_ask_with_yes_or_without_a_terminal(
 
 
 @pytest.mark.parametrize("file", SAMPLES, ids=[path.stem for path in SAMPLES])
-def test_every_sample_is_planned_in_half_a_second(file: Path) -> None:
-    # Of the processor, and the best of a few: what else the machine does while the test runs is not ours.
-    assert min(seconds_of_a_plan(file) for _ in range(3)) < 0.5
+def test_every_sample_is_planned_in_a_few_times_what_loading_the_libraries_takes(file: Path) -> None:
+    # Half a second where 0.14 s load them. Of the processor, against the same machine at the same moment, and the
+    # best of a few: how fast the machine is, and what else it does while the test runs, is not ours.
+    plan = ("-m", "kairay.cli.main", "plan", str(file))
+    load = ("-c", "import click, pydantic, rich.console, rich.table, yaml")
+    assert any(processor_seconds(*plan) < 4 * processor_seconds(*load) for _ in range(5))
 
 
-def seconds_of_a_plan(file: Path) -> float:
+def processor_seconds(*arguments: str) -> float:
+    """Of a Python with these arguments."""
     before = os.times()
-    command = [sys.executable, "-m", "kairay.cli.main", "plan", str(file)]
-    code = subprocess.run(command, capture_output=True, check=False).returncode
+    code = subprocess.run([sys.executable, *arguments], capture_output=True, check=False).returncode
     after = os.times()
     assert code in (0, 2)
     return after.children_user + after.children_system - before.children_user - before.children_system

@@ -174,7 +174,20 @@ def test_a_port_in_use_names_its_holder_and_the_flag() -> None:
         ):
             check_port(port, "the dashboard", "--dashboard-port")
     check_port(port, "the dashboard", "--dashboard-port")
-    assert len(set(free_ports(8))) == 8
+
+
+def test_chosen_ports_differ_and_are_none_that_systems_give_away_by_themselves() -> None:
+    chosen = free_ports(8)
+    assert len(set(chosen)) == 8
+    assert all(20_000 <= port < 30_000 for port in chosen)
+
+
+def test_a_port_that_somebody_holds_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr("kairay.local.ports._CHOSEN_FROM", range(port, port + 1))
+        with pytest.raises(HostError, match="no 1 ports are free"):
+            free_ports(1)
 
 
 def test_the_last_word_of_a_log_is_its_last_line_with_text(tmp_path: Path) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
+import random
 import socket
+from typing import Final
 
 import psutil
 
 from kairay.errors import HostError
 
 LOOPBACK = "127.0.0.1"
+
+_CHOSEN_FROM: Final = range(20_000, 30_000)
+"""Ports that no system gives away by itself (Linux begins at 32768, others at 49152) and that are no NodePorts.
+
+A port that was given may be another connection's by the time that the server it was chosen for listens: Ray's own
+processes open dozens while it starts.
+"""
 
 
 def check_port(port: int, use: str, flag: str) -> None:
@@ -37,14 +46,23 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody holds at the moment."""
-    with contextlib.ExitStack() as stack:
-        probes = [
-            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) for _ in range(count)
-        ]
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Different ports that nobody holds at the moment, and that stay free unless somebody asks for them by number."""
+    # By chance, so that two who choose at the same time choose differently.
+    candidates = random.SystemRandom().sample(_CHOSEN_FROM, len(_CHOSEN_FROM))
+    found = list(itertools.islice(filter(_is_unbound, candidates), count))
+    if len(found) < count:
+        raise HostError(f"no {count} ports are free from {_CHOSEN_FROM.start} to {_CHOSEN_FROM.stop - 1}")
+    return found
+
+
+def _is_unbound(port: int) -> bool:
+    # Without SO_REUSEADDR: a port whose last connection is only just over is left alone.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
 
 
 def _holder(port: int) -> str:

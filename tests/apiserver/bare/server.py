@@ -11,7 +11,6 @@ import contextlib
 import datetime
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import requests
 
+from kairay.local.ports import free_ports
 from onebox import certificates
 from onebox.api import Api, ApiError, Manifest
 from onebox.layout import Layout
@@ -92,7 +92,7 @@ def bare_api_server(extra_arguments: Sequence[str] = ()) -> Iterator[BareApiServ
         raise NotBuiltError(f"{' and '.join(missing)} not built on this machine; run `make cluster-tools`")
     with contextlib.ExitStack() as stack:
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kairay-api-")))
-        client, peer, port = _free_ports(3)
+        client, peer, port = free_ports(3)
         pki = state / "pki"
         certificates.create(pki, datetime.datetime.now(datetime.UTC))
         shutil.copy(pki / "ca.crt", pki / "client-ca.crt")
@@ -180,12 +180,3 @@ def _check(server: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
         state = "does not answer" if server.poll() is None else f"ended with code {server.returncode}"
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
         raise RuntimeError(f"kube-apiserver {state}; its last lines:\n{tail}")
-
-
-def _free_ports(count: int) -> list[int]:
-    """All at once, so that they differ."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

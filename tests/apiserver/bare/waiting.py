@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(what: str, ask: Callable[[], T], seconds: float = 20.0) -> T:
+def eventually(what: str, ask: Callable[[], T], seconds: float = 60.0) -> T:
     """The first answer of `ask` that is true; AssertionError with `what` when none comes in time."""
     deadline = time.monotonic() + seconds
     while not (answer := ask()):
