@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from kairay.controller.decide import Decision, World, decide, refuse
+from kairay.controller.decide import Decision, World, decide
+from kairay.controller.held import refuse
 from kairay.controller.observed import Observed
 from kairay.controller.record import TuningRecord
 from kairay.controller.settings import NodeSettings, Provider, Settings, read_settings
