@@ -219,6 +219,19 @@ def test_a_tuning_is_followed_to_its_end_while_the_hub_is_away_and_served_when_i
     assert len(stage.cluster.all(RAY_SERVICE)) == 1
 
 
+def test_a_job_whose_head_is_lost_while_the_hub_is_away_has_its_next_attempt_when_it_is_back() -> None:
+    stage = Stage()
+    running(stage)
+    hub_away(stage)
+    stage.end_job(jobDeploymentStatus="Failed", reason="JobStatusCheckTimeoutExceeded")
+    without_answer(stage, 4)
+    assert (stage.status()["state"], stage.cluster.all(RAY_JOB)) == ("Pending", [])
+    stage.models = Stage().models
+    stage.restart()
+    stage.passes(2)
+    assert [job["metadata"]["name"][-2:] for job in stage.cluster.all(RAY_JOB)] == ["-2"]
+
+
 def test_another_tuning_waits_for_the_hub_and_what_is_served_is_followed() -> None:
     stage = Stage()
     before = tuned(stage)
