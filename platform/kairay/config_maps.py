@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kairay.errors import InputError
 from kairay.values import nearest
+from kairay.workspace_fields import dig
 from kairay.workspace_yaml import read_yaml
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ def config_of(workspace: Workspace) -> ConfigPlace | None:
     if workspace.tuning is not None:
         return ConfigPlace(field="tuning.config", name=spec.config, key=TRAINING_KEY)
     return ConfigPlace(field="inference.config", name=spec.config, key=INFERENCE_KEY)
+
+
+def written_config(manifest: Mapping[str, Any]) -> ConfigPlace | None:
+    """The same of a Workspace as it is written, also where it cannot be read."""
+    for part, key in (("tuning", TRAINING_KEY), ("inference", INFERENCE_KEY)):
+        if isinstance(name := dig(manifest, part, "config"), str):
+            return ConfigPlace(field=f"{part}.config", name=name, key=key)
+    return None
 
 
 def text_in(place: ConfigPlace, data: Mapping[str, str] | None, namespace: str) -> str:

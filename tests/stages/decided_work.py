@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from kairay.controller.decide import Decision, World, decide, refuse
+from kairay.controller.decide import Decision, World, decide
+from kairay.controller.held import refuse
 from kairay.controller.observed import Observed
 from kairay.controller.settings import Settings
 from kairay.errors import InputError

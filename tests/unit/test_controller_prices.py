@@ -16,7 +16,8 @@ from kairay.cluster.findings import Finding, Status, Unseen
 from kairay.controller.__main__ import main
 from kairay.controller.app import read_prices
 from kairay.controller.blueprint import draw_blueprint
-from kairay.controller.decide import Decision, World, decide, refuse
+from kairay.controller.decide import Decision, World, decide
+from kairay.controller.held import refuse
 from kairay.controller.observed import Observed
 from kairay.controller.settings import NodeSettings, Provider, Settings, describe, read_settings
 from kairay.errors import InputError

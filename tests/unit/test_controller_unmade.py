@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller_stage import Stage
-from kairay.controller.refusals import NotMadeError
+from kairay.controller.refusals import NotChangedError, NotMadeError
 from kairay.errors import KairayError
 from kairay.kube.errors import DeniedError
 from kairay.kube.objects import (
@@ -333,10 +333,24 @@ def test_an_edit_that_a_rule_denies_does_not_take_the_word_from_what_runs() -> N
     made = {"preset": PRESET, "scaling": {"minReplicas": 0, "maxReplicas": 1}}
     stage.put(inference=made, status=before)
     stage.cluster.fail_next("apply", RAY_SERVICE, DeniedError('rayservices.ray.io "mine" is forbidden: no'))
-    with pytest.raises(DeniedError):
+    with pytest.raises(NotChangedError):
         stage.passes()
-    said = 'rayservices.ray.io "mine" is forbidden: no; Kairay tries again by itself, and what runs goes on'
-    assert stage.status() == {**before, "message": said}
+    said = (
+        "rayservices.ray.io/mine cannot be changed in namespace team: no; more: kubectl -n team describe"
+        " rayservices mine"
+    )
+    assert stage.condition("ResourceReady") == ("NotAllowed", said)
+    after = stage.status()
+    assert (
+        after["message"]
+        == f"{before['message']}; {said}; Kairay tries again by itself, and what runs goes on"
+    )
+    assert {key: after[key] for key in ("state", "inference", "plan", "observedGeneration")} == {
+        key: before[key] for key in ("state", "inference", "plan", "observedGeneration")
+    }
+    assert [each for each in after["conditions"] if each["type"] != "ResourceReady"] == [
+        each for each in before["conditions"] if each["type"] != "ResourceReady"
+    ]
     stage.passes()
     assert stage.status()["message"] == before["message"]
 

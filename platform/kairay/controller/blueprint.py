@@ -20,7 +20,7 @@ from kairay.plan_wishes import Wishes
 from kairay.presets import Preset
 from kairay.ray.pods import Placement, PodSize
 from kairay.skus import Device, Sku, SkuKind, find_sku
-from kairay.workspace import Workspace, revision
+from kairay.workspace import LabelSelector, Workspace, revision
 
 _MEMORY_SHARE = 0.85
 """Of a machine's memory that its Ray pods get; the rest is the system's and the kubelet's."""
@@ -109,7 +109,7 @@ def draw_blueprint(
     wish = draw_wish(workspace, plan, settings) if settings.nodes.come and not plan.problems else None
     group = None if wish is None else wish.group
     if group is not None:
-        found = nodes_of(workspace, nodes, group)
+        found = nodes_of(selector, nodes, group)
     if settings.advertised_gpus and not plan.problems:
         plan = _on_processors(plan, workspace, preset, settings, today, wishes)
     if plan.serving is not None and settings.idle_seconds is not None and not _says_idle(workspace):
@@ -147,16 +147,17 @@ def resource_condition(workspace: Workspace, blueprint: Blueprint, word: NodeWor
     """
     if blueprint.plan.problems:
         return _not_ready(Reason.CANNOT_BE_PLANNED, " ".join(blueprint.plan.problems))
-    return nodes_condition(workspace, blueprint.nodes, blueprint.need, blueprint.group, word)
+    selector = workspace.resource.label_selector
+    return nodes_condition(selector, blueprint.nodes, blueprint.need, blueprint.group, word)
 
 
 def nodes_condition(
-    workspace: Workspace, nodes: tuple[NodeView, ...], need: Need, group: NodeGroup | None, word: NodeWord | None
+    selector: LabelSelector, nodes: tuple[NodeView, ...], need: Need, group: NodeGroup | None, word: NodeWord | None
 ) -> Condition:  # fmt: skip
     """ResourceReady of work that is planned, or that was; `group`: Kairay brings its nodes."""
     if group is not None:
         return _nodes_that_come(nodes, need, word)
-    wanted = _selector_text(workspace)
+    wanted = _selector_text(selector)
     if not nodes:
         return _not_ready(
             Reason.NODES_MISSING,
@@ -182,11 +183,11 @@ def nodes_condition(
 
 
 def nodes_of(
-    workspace: Workspace, nodes: Iterable[NodeView], group: NodeGroup | None
+    selector: LabelSelector, nodes: Iterable[NodeView], group: NodeGroup | None
 ) -> tuple[NodeView, ...]:
     """Nodes with the Workspace's labels; where Kairay brings nodes, those of its group."""
     if group is None:
-        return matching(nodes, workspace.resource.label_selector)
+        return matching(nodes, selector)
     return tuple(node for node in nodes if node.labels.get(GROUP_LABEL) == group.name)
 
 
@@ -262,8 +263,7 @@ def _on_processors(
     return replace(plan, tuning=own.tuning, serving=serving, problems=own.problems)
 
 
-def _selector_text(workspace: Workspace) -> str:
-    selector = workspace.resource.label_selector
+def _selector_text(selector: LabelSelector) -> str:
     pairs = [f"{key}={value}" for key, value in sorted(selector.match_labels.items())]
     pairs += [f"{each.key}={each.values[0]}" for each in selector.match_expressions]
     return " ".join(pairs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,17 +70,20 @@ def asked_for(seen: Observed, *, tuned: str | None, exposed: bool | None = None)
 
     As it is written and not as it is read, so that it is the same in every release.
     """
-    workspace = seen.workspace
-    annotations = workspace["metadata"].get("annotations") or {}
     written = {
-        **{part: workspace.get(part) for part in ("resource", "inference", "tuning")},
+        **{part: seen.workspace.get(part) for part in ("resource", "inference", "tuning")},
         "config": seen.config_text,
         "tuned": tuned,
-        "exposed": annotations.get(ENABLE_LB) == "True" if exposed is None else exposed,
-        "images": annotations.get(IMAGE_FAMILY),
+        "exposed": is_exposed(seen.annotations) if exposed is None else exposed,
+        "images": seen.annotations.get(IMAGE_FAMILY),
     }
     text = json.dumps(written, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_exposed(annotations: Mapping[str, str]) -> bool:
+    """Asked to be reachable from outside the cluster."""
+    return annotations.get(ENABLE_LB) == "True"
 
 
 def marked(manifest: Manifest, drawn_for: DrawnFor) -> Manifest:

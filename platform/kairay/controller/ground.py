@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -21,17 +21,18 @@ from kairay.controller.groups import NodeWish
 from kairay.controller.observed import Observed
 from kairay.controller.settings import Settings
 from kairay.controller.told import kept_status, plan_status
-from kairay.errors import InputError
+from kairay.errors import InputError, KairayError, TransientError
 from kairay.nodes.actions import NodeWord
 from kairay.nodes.interface import RefusalKind
 from kairay.plan_config import refused_config
 from kairay.plan_wishes import Wishes
 from kairay.skus import Sku
-from kairay.workspace import Workspace
+from kairay.workspace import LabelSelector, Workspace
 
 _REFUSALS: Final = frozenset(RefusalKind)
 _KEPT: Final = "kept as it was planned; planned anew "
 _MOST_REASONS: Final = 20
+TRIED_AGAIN: Final = "Kairay tries again by itself, and what runs goes on"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,42 @@ class Ground:
     def after(self, message: str) -> str:
         """The status' message."""
         return f"{message}; {self.note}" if self.note else message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """Why nothing is drawn anew, so that what is there is followed."""
+
+    reason: str
+    words: str
+    """What has to be done, or is waited for."""
+    instead: str = ""
+    """What would become of it if it was planned today; empty: nobody knows."""
+    denied: bool = False
+    """A rule of the cluster does not let it be as it was decided."""
+
+    def on(self, ground: Ground) -> Ground:
+        """What status says of nodes and plan, with this added."""
+        if self.instead:
+            return ground
+        note = f"{self.words}; {TRIED_AGAIN}"
+        return replace(ground, note=note, resources=self.resources if self.denied else ground.resources)
+
+    @property
+    def resources(self) -> Condition:
+        """ResourceReady of what a rule denies."""
+        return Condition(type=Type.RESOURCE_READY, status=False, reason=self.reason, message=self.words)
+
+
+def would_be(instead: str) -> Halt:
+    """Of what today's plan would refuse or move."""
+    return Halt(reason=Reason.CANNOT_BE_PLANNED, words="today's plan refuses it", instead=instead)
+
+
+def halted(error: KairayError) -> Halt:
+    """Of what nobody can judge now, or a rule of the cluster denies."""
+    is_away = isinstance(error, TransientError)
+    return Halt(reason=error.reason, words=error.message, denied=not is_away)
 
 
 def draw(workspace: Workspace, seen: Observed, world: World, wishes: Wishes | None) -> Blueprint:
@@ -101,21 +138,21 @@ def planned(workspace: Workspace, seen: Observed, world: World, blueprint: Bluep
     )
 
 
-def kept(workspace: Workspace, seen: Observed, world: World, instead: str) -> Ground:
+def kept(selector: LabelSelector | None, seen: Observed, world: World, instead: str) -> Ground:
     """What runs, or has ended, as an earlier pass has drawn it; `instead` says what would become of it today, empty:
-    nobody needs to know."""
+    nobody needs to know. `selector` None: nobody can say which nodes it may use."""
     found, wish = find_drawn_for(seen), wish_of(seen, world.settings)
     note, before = f"{_KEPT}{instead}" if instead else "", kept_status(seen).get("plan") or {}
     said = [each for each in before.get("reasons", ()) if not each.startswith(_KEPT)]
     reasons = [note, *said][:_MOST_REASONS] if note else said
     told: dict[str, Any] = {"plan": {**before, "reasons": reasons}} if reasons else {}
-    if found is None:
+    if found is None or selector is None:
         told |= {key: seen.status[key] for key in ("workerNodes",) if key in seen.status}
-        return Ground(resources=_said_of_nodes(seen, instead), told=told, note=note)
+        return Ground(resources=_said_of_nodes(seen, instead), told=told, wish=wish, note=note)
     group = None if wish is None else wish.group
-    nodes = nodes_of(workspace, seen.nodes, group)
+    nodes = nodes_of(selector, seen.nodes, group)
     return Ground(
-        resources=nodes_condition(workspace, nodes, found.need, group, _word(wish, seen, world)),
+        resources=nodes_condition(selector, nodes, found.need, group, _word(wish, seen, world)),
         told={**told, "workerNodes": [node.name for node in nodes]},
         wish=wish,
         note=note,

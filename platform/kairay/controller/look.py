@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from kairay.config_maps import config_of, text_in
+from kairay.config_maps import text_in, written_config
 from kairay.controller.observed import Observed
 from kairay.controller.pod_events import PodEvents
 from kairay.controller.ray_api import RayApi
@@ -43,7 +43,7 @@ from kairay.objects.metadata import REVISION_LABEL, WORKSPACE_LABEL
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import tuning_progress
 from kairay.ray.raycluster import ROLE_LABEL
-from kairay.workspace import Workspace
+from kairay.workspace_fields import dig
 
 RESULT_PATIENCE = timedelta(seconds=90)
 """How long after a job's end its figures are asked for; its adapter counts without them too."""
@@ -96,15 +96,16 @@ class Sources:
         self.clusters.forget(name)
 
 
-async def look(workspace: Workspace, manifest: Manifest, sources: Sources, now: datetime) -> Observed:
-    """Everything that a decision needs; what Ray does not answer is left out, never an error."""
+async def look(manifest: Manifest, sources: Sources, now: datetime) -> Observed:
+    """Everything that a decision needs, of a Workspace as it is written; what Ray does not answer is left out, never an
+    error."""
     views = sources.views
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     live = {key_of(each): each for kind in OWNED for each in views[kind].by_label(namespace, name)}
     for kind, other in _places(name):
         if (found := views[kind].get(namespace, other)) is not None:
             live.setdefault(Key(kind, namespace, other), found)
-    text, problem = _config(workspace, namespace, views)
+    text, problem = _config(manifest, namespace, views)
     pods = [each for key, each in live.items() if key.kind == POD]
     heard = await sources.events.hear(
         (namespace, name), pods, lambda claim: views[CLAIM].get(namespace, claim), now
@@ -119,10 +120,10 @@ async def look(workspace: Workspace, manifest: Manifest, sources: Sources, now: 
         hear_again=heard.again,
     )
     seen = await _ask_clusters(seen, sources.clusters, now)
-    if workspace.tuning is None:
+    if not manifest.get("tuning"):
         return seen
     if problem is None and _is_to_begin(seen):
-        seen = replace(seen, config_problem=_missing_data(workspace, namespace, views))
+        seen = replace(seen, config_problem=_missing_data(manifest, namespace, views))
     return await _ask_ray(seen, sources, now)
 
 
@@ -149,8 +150,8 @@ def _places(name: str) -> tuple[tuple[Kind, str], ...]:
     )
 
 
-def _config(workspace: Workspace, namespace: str, views: Views) -> tuple[str | None, str | None]:
-    place = config_of(workspace)
+def _config(manifest: Manifest, namespace: str, views: Views) -> tuple[str | None, str | None]:
+    place = written_config(manifest)
     if place is None:
         return None, None
     found = views[CONFIG_MAP].get(namespace, place.name)
@@ -165,13 +166,11 @@ def _is_to_begin(seen: Observed) -> bool:
     return TuningRecord.parse(seen.status).outcome is None and not any(map(seen.owns, seen.all(RAY_JOB)))
 
 
-def _missing_data(workspace: Workspace, namespace: str, views: Views) -> str | None:
+def _missing_data(manifest: Manifest, namespace: str, views: Views) -> str | None:
     """A pod whose ConfigMap is not there only says that it is being made; Kubernetes tells why in events alone."""
-    assert workspace.tuning is not None
-    source = workspace.tuning.input.volume_source
-    volume = {} if source is None else source.to_dict().get("configMap") or {}
-    name = volume.get("name")
-    if name is None or volume.get("optional") or views[CONFIG_MAP].get(namespace, str(name)) is not None:
+    volume = dig(manifest, "tuning", "input", "volumeSource", "configMap")
+    name = dig(volume, "name")
+    if name is None or dig(volume, "optional") or views[CONFIG_MAP].get(namespace, str(name)) is not None:
         return None
     return f"tuning.input: there is no ConfigMap {name} in namespace {namespace}; apply it"
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from kairay.controller.complaints import Complaint
 from kairay.errors import InputError, TransientError
-from kairay.kube.objects import POD, Key, Kind, Manifest
+from kairay.kube.objects import POD, Key, Kind, Manifest, labels_of
 from kairay.nodes.demand import view_worker
 from kairay.nodes.existing import NodeView
+from kairay.objects.metadata import KAIRAY, MANAGED_BY
 from kairay.presets import Preset
 from kairay.ray.job_word import JobWord
 from kairay.ray.progress import TuningProgress
@@ -50,6 +51,12 @@ class Observed:
         return str(self.workspace["metadata"]["uid"])
 
     @property
+    def annotations(self) -> Mapping[str, str]:
+        """The Workspace's, as they are written."""
+        found: Mapping[str, str] = self.workspace["metadata"].get("annotations") or {}
+        return found
+
+    @property
     def status(self) -> Mapping[str, Any]:
         """What was reported before."""
         found: Mapping[str, Any] = self.workspace.get("status") or {}
@@ -68,6 +75,13 @@ class Observed:
     def all(self, kind: Kind) -> tuple[Manifest, ...]:
         """Those of a kind, by name."""
         return tuple(self.live[key] for key in sorted(self.live) if key.kind == kind)
+
+    def holds(self, key: Key) -> bool:
+        """It is there, Kairay has made it for this very Workspace, and it is not on its way out."""
+        live = self.live.get(key)
+        if live is None or not self.owns(live) or "deletionTimestamp" in live["metadata"]:
+            return False
+        return labels_of(live).get(MANAGED_BY) == KAIRAY
 
     def owns(self, manifest: Mapping[str, Any]) -> bool:
         """Made for this very Workspace, not for a deleted one of its name."""

@@ -6,21 +6,23 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from kairay.controller.board import NodeBoard
-from kairay.controller.decide import Decision, World, decide, owner_of, refuse
+from kairay.controller.compose import owner_of
+from kairay.controller.decide import Decision, World, decide, decide_unread
 from kairay.controller.events import Recorder
-from kairay.controller.held import hold
+from kairay.controller.held import hold, refuse
 from kairay.controller.look import Sources, Views, look
 from kairay.controller.models import REFUSAL_LASTS, Models
 from kairay.controller.observed import Observed
 from kairay.controller.pod_events import PodEvents
 from kairay.controller.ray_api import RayApi
 from kairay.controller.ray_clusters import RayClusters
-from kairay.controller.refusals import NotMadeError, not_made
+from kairay.controller.refusals import NotChangedError, NotMadeError, not_changed, not_made
 from kairay.controller.settings import Settings
 from kairay.errors import InputError, KairayError, TransientError
 from kairay.kube.errors import DeniedError
@@ -95,30 +97,37 @@ class Reconciler:
             settings=tools.settings, skus=tools.skus, controller_namespace=tools.namespace,
             words=tools.board.words, heard=tools.board.heard, now=tools.now(),
         )  # fmt: skip
-        seen = Observed(workspace=found)
+        seen, read = await look(found, self._sources, world.now), _read(found)
+        if isinstance(read, Workspace):
+            seen = await self._with_model(read, seen, world.now)
+        return await self._bring_about(read, seen, world)
+
+    async def _bring_about(
+        self, read: Workspace | InputError, seen: Observed, world: World
+    ) -> float | None:  # fmt: skip
+        workspace = read if isinstance(read, Workspace) else None
         try:
-            workspace = parse_workspace(found)
-            seen = await look(workspace, found, self._sources, world.now)
-            seen = await self._with_model(workspace, seen, world.now)
-            decision = decide(workspace, seen, world)
+            decision = _decide(read, seen, world)
             waits = await self._apply(seen, decision)
+        except (NotMadeError, NotChangedError, DeniedError) as error:
+            # Nothing tells when the rule or the quota has changed: tried again, later and later.
+            await self._go_on(seen, hold(workspace, seen, error, world))
+            raise
         except TransientError as error:
             if error is seen.model_problem:
-                held = hold(seen, error, world)
-                self._want(seen, held)
-                await self._report(seen, held)
-            raise
-        except (NotMadeError, DeniedError) as error:
-            # Nothing tells when the rule or the quota has changed: tried again, later and later.
-            told = refuse(seen, error, world) if isinstance(error, NotMadeError) else hold(seen, error, world)
-            self._want(seen, told)
-            await self._report(seen, told)
+                await self._go_on(seen, hold(workspace, seen, error, world))
             raise
         except InputError as error:
+            decision = refuse(seen, error, world)
+            await self._go_on(seen, decision)
             # What is in our place carries no label of ours, so no watch tells when it has gone.
-            decision, waits = refuse(seen, error, world), error.reason == _NAME_TAKEN
+            return _pause(seen, decision, error.reason == _NAME_TAKEN)
         self._want(seen, decision)
         await self._report(seen, decision)
+        is_polled = decision.running is not None or decision.waits_for_result
+        if isinstance(seen.model_problem, TransientError) and not is_polled:
+            # What runs is followed; the model is asked for again, later and later.
+            raise seen.model_problem
         return _pause(seen, decision, waits)
 
     async def _with_model(self, workspace: Workspace, seen: Observed, now: datetime) -> Observed:
@@ -129,6 +138,17 @@ class Reconciler:
             return replace(seen, preset=await self._tools.models.preset(spec.preset.name, now))
         except (InputError, TransientError) as error:
             return replace(seen, model_problem=error)
+
+    async def _go_on(self, seen: Observed, decision: Decision) -> None:
+        """What is not brought about as it is written: what runs of it goes on."""
+        for manifest in decision.objects:
+            key = key_of(manifest)
+            # What a rule denies is in status already.
+            with suppress(NotMadeError, NotChangedError):
+                if key not in seen.live or seen.holds(key):
+                    await self._apply_one(seen, manifest)
+        self._want(seen, decision)
+        await self._report(seen, decision)
 
     def _want(self, seen: Observed, decision: Decision) -> None:
         """What a Workspace with a mistake wanted before, it goes on to want: what runs of it goes on."""
@@ -177,8 +197,7 @@ class Reconciler:
         try:
             await self._tools.cluster.apply({**manifest, "metadata": metadata})
         except DeniedError as error:
-            # What is there already goes on as it is.
-            raise error if live is not None else not_made(key, error) from error
+            raise (not_made if live is None else not_changed)(key, error) from error
         return False
 
     async def _make_room(self, key: Key, live: Manifest) -> bool:
@@ -216,14 +235,25 @@ class Reconciler:
         await self._tools.events.changed(seen, status)
 
 
+def _read(manifest: Manifest) -> Workspace | InputError:
+    try:
+        return parse_workspace(manifest)
+    except InputError as error:
+        return error
+
+
+def _decide(read: Workspace | InputError, seen: Observed, world: World) -> Decision:
+    return decide(read, seen, world) if isinstance(read, Workspace) else decide_unread(seen, read, world)
+
+
 def _pause(seen: Observed, decision: Decision, waits: bool) -> float | None:
     """Seconds until the next pass over what tells no watch; None: nothing of that kind."""
     if waits or decision.waits_for_result:
         return WAIT_SECONDS
     pauses = [] if seen.hear_again is None else [seen.hear_again]
-    if seen.model_problem is not None:
+    if isinstance(seen.model_problem, InputError):
         pauses.append(MODEL_SECONDS)
-    elif decision.running is not None:
+    if decision.running is not None:
         pauses.append(PROGRESS_SECONDS)
     return min(pauses, default=None)
 

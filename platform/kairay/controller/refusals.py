@@ -24,6 +24,10 @@ class NotMadeError(KairayError):
     """An object of a Workspace that a rule of the cluster does not let be made; the sentence belongs into status."""
 
 
+class NotChangedError(KairayError):
+    """An object of a Workspace that a rule of the cluster does not let be changed; what is there goes on."""
+
+
 _Draw = Callable[[re.Match[str], Unmade], str]
 _MOST_WORDS: Final = 300
 """Of a policy's own sentence: it may name each field that it misses."""
@@ -39,8 +43,8 @@ _SMALLER: Final[Mapping[str, str]] = {
 _RUN_STORAGE: Final = "set Helm ray.runStorage"
 
 
-def refused(unmade: Unmade) -> Trouble:
-    """What the API server's refusal means."""
+def refused(unmade: Unmade, verb: str = "made") -> Trouble:
+    """What the API server's refusal means; `verb` is what cannot be done to it."""
     text = _steady(unmade)
     drawn = (
         (reason, _draw(draw, found, unmade))
@@ -52,7 +56,7 @@ def refused(unmade: Unmade) -> Trouble:
         f"{shorten(text, _MOST_WORDS)}; more: {_kubectl(unmade, f'describe {unmade.kind} {unmade.owner}')}",
     )
     what = _WHAT.get(unmade.role) or _named(unmade)
-    message = f"{what} cannot be made in namespace {unmade.namespace}: {told}"
+    message = f"{what} cannot be {verb} in namespace {unmade.namespace}: {told}"
     return Trouble(reason=reason, message=message)
 
 
@@ -66,10 +70,20 @@ def with_refusal(pods: Trouble | None, unmade: Unmade | None) -> Trouble | None:
 
 def not_made(key: Key, error: DeniedError) -> NotMadeError:
     """What it means that an object of ours is denied."""
-    trouble = refused(Unmade(
-        namespace=key.namespace, kind=key.kind.plural, owner=key.name, role=OBJECT, words=error.message
-    ))  # fmt: skip
+    trouble = refused(_unmade(key, error))
     return NotMadeError(trouble.message, reason=trouble.reason or Reason.NOT_ALLOWED)
+
+
+def not_changed(key: Key, error: DeniedError) -> NotChangedError:
+    """What it means that an edit of an object of ours is denied."""
+    trouble = refused(_unmade(key, error), "changed")
+    return NotChangedError(trouble.message, reason=trouble.reason or Reason.NOT_ALLOWED)
+
+
+def _unmade(key: Key, error: DeniedError) -> Unmade:
+    return Unmade(
+        namespace=key.namespace, kind=key.kind.plural, owner=key.name, role=OBJECT, words=error.message
+    )
 
 
 def _named(unmade: Unmade) -> str:

@@ -9,7 +9,14 @@ from typing import Any
 from kairay.config_maps import INFERENCE_KEY, engine_settings
 from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
-from kairay.controller.drawn_for import ENABLE_LB, DrawnFor, Served, asked_for, marked, read_drawn_for
+from kairay.controller.drawn_for import (
+    DrawnFor,
+    Served,
+    asked_for,
+    is_exposed,
+    marked,
+    read_drawn_for,
+)
 from kairay.controller.observed import Observed
 from kairay.controller.refusals import refused, with_refusal
 from kairay.controller.settings import Settings
@@ -53,7 +60,7 @@ def decide_serving(
     tuned: str | None,
 ) -> ServingDecision:
     """The service of an inference Workspace, or of the adapter `tuned` that a tuning one has made."""
-    exposed = is_exposed(workspace)
+    exposed = is_exposed(seen.annotations)
     manifest = draw_service(
         workspace, owner, blueprint, settings, tuned=tuned, config_text=seen.config_text, exposed=exposed
     )
@@ -71,13 +78,11 @@ def decide_serving(
         wish=blueprint.wish,
         served=served,
     )
-    told = _told(workspace, owner, seen, served)
+    told = _told(owner, seen, served, exposed=exposed)
     return replace(told, objects=(marked(manifest, drawn_for), *told.objects))
 
 
-def follow_service(
-    workspace: Workspace, owner: Owner, seen: Observed, *, tuned: str | None
-) -> ServingDecision | None:
+def follow_service(owner: Owner, seen: Observed, *, tuned: str | None) -> ServingDecision | None:
     """The service that is there, which stays as it is; only the Service in front goes on following its cluster.
 
     None: there is none, or it was drawn for what its user has changed since. That it is reachable from outside may be
@@ -87,35 +92,49 @@ def follow_service(
     if drawn_for is None or drawn_for.served is None:
         return None
     asked = {asked_for(seen, tuned=tuned)}
-    if not is_exposed(workspace):
+    exposed = is_exposed(seen.annotations)
+    if not exposed:
         asked.add(asked_for(seen, tuned=tuned, exposed=True))
     if drawn_for.asked not in asked:
         return None
-    return _told(workspace, owner, seen, drawn_for.served)
+    return _told(owner, seen, drawn_for.served, exposed=exposed)
 
 
-def without_service(workspace: Workspace, owner: Owner, ready: Condition) -> ServingDecision:
+def without_service(owner: Owner, seen: Observed, ready: Condition) -> ServingDecision:
     """Nothing to serve yet, or ever; the Service is there from the first minute all the same."""
-    exposed = is_exposed(workspace)
+    exposed = is_exposed(seen.annotations)
     return ServingDecision(
         objects=(service(owner, cluster=None, load_balancer=exposed),), ready=ready, exposed=exposed
     )
 
 
-def keep_serving(workspace: Workspace, owner: Owner, seen: Observed, ready: Condition) -> ServingDecision:
+def keep_serving(owner: Owner, seen: Observed, ready: Condition) -> ServingDecision:
     """What answers goes on, whatever it should be; nothing where nothing does.
 
     At most as open as it is now: its keys are switched by what is not drawn here.
     """
     cluster = active_cluster(_live(owner, seen))
     if cluster is None:
-        return without_service(workspace, owner, ready)
-    front = seen.find(SERVICE, owner.name)
-    is_open = front is not None and seen.owns(front) and front["spec"].get("type") == "LoadBalancer"
-    exposed = is_open and is_exposed(workspace)
+        return without_service(owner, seen, ready)
+    exposed = _stays_open(owner, seen)
     return ServingDecision(
         objects=(service(owner, cluster=cluster, load_balancer=exposed),), ready=ready, exposed=exposed
     )
+
+
+def find_front(owner: Owner, seen: Observed) -> Manifest:
+    """The Service in front of whatever answers now, at most as open as it is."""
+    cluster = active_cluster(_live(owner, seen))
+    return service(owner, cluster=cluster, load_balancer=_stays_open(owner, seen))
+
+
+def find_serving(owner: Owner, seen: Observed) -> ServingDecision | None:
+    """The service that is there as it stands, whatever is asked for now, and at most as open as it is; None: there is
+    none, or nobody can say what it serves."""
+    drawn_for = read_drawn_for(_live(owner, seen))
+    if drawn_for is None or drawn_for.served is None:
+        return None
+    return _told(owner, seen, drawn_for.served, exposed=_stays_open(owner, seen))
 
 
 def draw_service(
@@ -167,14 +186,9 @@ def active_cluster(ray_service: Manifest | None) -> str | None:
     return (status.get("activeServiceStatus") or {}).get("rayClusterName") or None
 
 
-def is_exposed(workspace: Workspace) -> bool:
-    """Asked to be reachable from outside the cluster."""
-    return workspace.metadata.annotations.get(ENABLE_LB) == "True"
-
-
-def _told(workspace: Workspace, owner: Owner, seen: Observed, served: Served) -> ServingDecision:
+def _told(owner: Owner, seen: Observed, served: Served, *, exposed: bool) -> ServingDecision:
     """How the service stands, and the Service in front of it."""
-    live, exposed = _live(owner, seen), is_exposed(workspace)
+    live = _live(owner, seen)
     cluster = active_cluster(live)
     told = {
         "url": f"http://{owner.name}.{owner.namespace}.svc:{HTTP_PORT}",
@@ -184,16 +198,16 @@ def _told(workspace: Workspace, owner: Owner, seen: Observed, served: Served) ->
     }
     return ServingDecision(
         objects=(service(owner, cluster=cluster, load_balancer=exposed),),
-        ready=_ready(workspace, live, cluster, seen, served),
+        ready=_ready(owner, live, cluster, seen, served),
         told=told,
         exposed=exposed,
     )
 
 
 def _ready(
-    workspace: Workspace, live: Manifest | None, cluster: str | None, seen: Observed, served: Served
+    owner: Owner, live: Manifest | None, cluster: str | None, seen: Observed, served: Served
 ) -> Condition:
-    name = ray_service_name(workspace.metadata.name)
+    name = ray_service_name(owner.name)
     if live is None:
         return _condition(False, Reason.STARTING, f"RayService {name} is being made")
     status = live.get("status") or {}
@@ -228,6 +242,13 @@ def _trouble(live: Manifest, seen: Observed) -> Trouble | None:
 def _live(owner: Owner, seen: Observed) -> Manifest | None:
     found = seen.find(RAY_SERVICE, ray_service_name(owner.name))
     return found if found is not None and seen.owns(found) else None
+
+
+def _stays_open(owner: Owner, seen: Observed) -> bool:
+    """It is open and is to be: what is not drawn anew gets no keys."""
+    front = seen.find(SERVICE, owner.name)
+    is_open = front is not None and seen.owns(front) and front["spec"].get("type") == "LoadBalancer"
+    return is_open and is_exposed(seen.annotations)
 
 
 def _leads_to(seen: Observed, cluster: str | None) -> bool:

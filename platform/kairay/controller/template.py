@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from kairay.controller.conditions import Condition, Reason, Type
+from kairay.controller.drawn_for import is_exposed
 from kairay.controller.observed import Observed
 from kairay.controller.refusals import with_refusal
-from kairay.controller.serving import is_exposed
 from kairay.controller.trouble import Trouble
 from kairay.controller.unmade import unmade_of_deployment
 from kairay.controller.waiting import pod_trouble, waiting_reason
-from kairay.kube.objects import DEPLOYMENT, POD, Manifest
+from kairay.kube.objects import DEPLOYMENT, POD, SERVICE, Manifest
 from kairay.nodes.existing import matching
 from kairay.objects.deployment import template_deployment, template_service
 from kairay.objects.metadata import Owner
@@ -20,16 +20,18 @@ from kairay.objects.service import HTTP_PORT
 from kairay.workspace import Workspace
 
 
-def template_objects(workspace: Workspace, owner: Owner) -> tuple[Manifest, ...]:
-    """The Deployment and the Service in front."""
+def template_objects(workspace: Workspace, owner: Owner, seen: Observed) -> tuple[Manifest, ...]:
+    """The Deployment and the Service in front, which is closed first: a rule may deny the other's edit."""
     assert workspace.inference is not None
     assert workspace.inference.template is not None
     template = workspace.inference.template
     labels = workspace.resource.label_selector.match_labels
-    return (
-        template_deployment(owner, template, labels),
-        template_service(owner, template, load_balancer=is_exposed(workspace)),
-    )
+    exposed = is_exposed(seen.annotations)
+    deployment = template_deployment(owner, template, labels)
+    front = template_service(owner, template, load_balancer=exposed)
+    live = seen.find(SERVICE, owner.name)
+    closes = not exposed and live is not None and live["spec"].get("type") == "LoadBalancer"
+    return (front, deployment) if closes else (deployment, front)
 
 
 def template_conditions(workspace: Workspace, seen: Observed) -> list[Condition]:

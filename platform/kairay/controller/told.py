@@ -18,10 +18,12 @@ class State:
 
 
 def draw_status(
-    seen: Observed, now: datetime, conditions: list[Condition], *, state: str, message: str
-) -> dict[str, Any]:
-    """What every status has."""
-    generation = int(seen.workspace["metadata"].get("generation", 0))
+    seen: Observed, now: datetime, conditions: list[Condition], *, state: str, message: str,
+    generation: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What every status has; `generation` is another than the Workspace's own where that has not been taken up."""
+    if generation is None:
+        generation = int(seen.workspace["metadata"].get("generation", 0))
     return {
         "observedGeneration": generation,
         "state": state,

@@ -14,6 +14,7 @@ from kairay.config_maps import TRAINING_KEY, training_sections
 from kairay.controller.blueprint import Blueprint
 from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.drawn_for import DrawnFor, asked_for, marked
+from kairay.controller.ground import Halt
 from kairay.controller.observed import Observed
 from kairay.controller.record import Outcome, TuningRecord
 from kairay.controller.refusals import with_refusal
@@ -21,19 +22,20 @@ from kairay.controller.settings import Settings
 from kairay.controller.trouble import Trouble
 from kairay.controller.unmade import keep_failure, unmade_of_cluster
 from kairay.controller.waiting import pod_trouble, waiting_reason
+from kairay.controller.work import Work
 from kairay.kube.objects import CLAIM, POD, RAY_JOB, Key, Manifest, key_of, labels_of
 from kairay.names import adapter_tag, claim_name, ray_name
 from kairay.objects.claim import claim
 from kairay.objects.configmap import tune_config_map
 from kairay.objects.metadata import REVISION_LABEL, Owner
-from kairay.ray.cluster_places import adapter_output, model_override, tuning_pods
+from kairay.ray.cluster_places import model_override, tuning_pods
 from kairay.ray.job_word import JobWord, last_word
 from kairay.ray.raycluster import RayPods, cluster_spec
 from kairay.ray.rayjob import ray_job
 from kairay.ray.target import CLUSTER
 from kairay.ray.train_job import tune_config
 from kairay.registry.reference import ArtifactReference, RemoteReference
-from kairay.workspace import Workspace, revision
+from kairay.workspace import Workspace
 
 RETRY = "kairay.dev/retry"
 """Annotation: another value starts a revision that has failed once more."""
@@ -51,7 +53,7 @@ class TuningDecision:
     removals: tuple[Key, ...] = ()
     started: Condition
     progress: Mapping[str, Any] = field(default_factory=dict)
-    held_by: Reason = Reason.TUNING
+    held_by: str = Reason.TUNING
     """Why the work does not go on: the kind of its worker's trouble."""
     waits_for_result: bool = False
     """The job has ended well; its figures are still to be fetched."""
@@ -74,24 +76,22 @@ def take_up(record: TuningRecord, *, revision: str, retry: str) -> TuningRecord:
     return record
 
 
-def has_begun(workspace: Workspace, seen: Observed) -> bool:
-    """The tuning as it is written has a job, or has had one that ended; never of what only serves, nor of one that
-    failed and that its user wants once more."""
-    if workspace.tuning is None:
+def has_begun(revision: str, seen: Observed) -> bool:
+    """A tuning's revision has a job, or has had one that ended; not one that failed and that its user wants once
+    more."""
+    record = TuningRecord.parse(seen.status)
+    if record.revision == revision and _is_retried(record, seen.annotations.get(RETRY, "")):
         return False
-    mine, record = revision(workspace, seen.config_text), TuningRecord.parse(seen.status)
-    if record.revision == mine and _is_retried(record, workspace.metadata.annotations.get(RETRY, "")):
-        return False
-    if record.revision == mine and record.outcome is not None:
+    if record.revision == revision and record.outcome is not None:
         return True
     jobs = (job for job in seen.all(RAY_JOB) if seen.owns(job))
-    return any(labels_of(job).get(REVISION_LABEL) == mine for job in jobs)
+    return any(labels_of(job).get(REVISION_LABEL) == revision for job in jobs)
 
 
 def decide_tuning(
-    workspace: Workspace,
+    work: Work,
     owner: Owner,
-    blueprint: Blueprint | None,
+    blueprint: Blueprint | Halt,
     record: TuningRecord,
     seen: Observed,
     settings: Settings,
@@ -104,14 +104,13 @@ def decide_tuning(
     if record.outcome is not None:
         removals += _unused(seen, owner, record)
         return TuningDecision(record=record, removals=removals, started=_ended(record))
-    if job is None and blueprint is None:
-        waits = _condition(False, Reason.CANNOT_BE_PLANNED, f"RayJob {name} cannot be made")
-        return TuningDecision(
-            record=record, removals=removals, started=waits, held_by=Reason.CANNOT_BE_PLANNED
-        )
+    if job is None and isinstance(blueprint, Halt):
+        waits = _condition(False, blueprint.reason, f"RayJob {name} cannot be made: {blueprint.words}")
+        return TuningDecision(record=record, removals=removals, started=waits, held_by=blueprint.reason)
     if job is None:
-        assert blueprint is not None
-        *others, drawn = draw_job(workspace, owner, blueprint, record, seen.config_text, settings)
+        assert isinstance(blueprint, Blueprint)
+        assert work.read is not None, "what cannot be read is not planned"
+        *others, drawn = draw_job(work.read, owner, blueprint, record, seen.config_text, settings)
         drawn_for = DrawnFor(
             asked=asked_for(seen, tuned=None),
             size=blueprint.sku.name,
@@ -123,7 +122,7 @@ def decide_tuning(
             record=replace(record, job=name), objects=(*others, marked(drawn, drawn_for)), removals=removals,
             started=waits,
         )  # fmt: skip
-    return replace(_follow(workspace, job, replace(record, job=name), seen, settings), removals=removals)
+    return replace(_follow(work, job, replace(record, job=name), seen, settings), removals=removals)
 
 
 def draw_job(
@@ -170,15 +169,16 @@ def draw_job(
     return (*claims, tune_config_map(owner, name, config), job)
 
 
-def served_reference(workspace: Workspace, record: TuningRecord) -> str | None:
-    """Where the service takes the last tuned adapter from: pinned by digest, else by its revision's own tag."""
+def served_reference(output: str, record: TuningRecord) -> str | None:
+    """Where the service takes the last tuned adapter from: pinned by digest, else by its revision's own tag. `output`
+    is where adapters are written."""
     if record.adapter is None:
         return None
-    output = ArtifactReference.parse(adapter_output(workspace))
-    if record.adapter.digest and isinstance(output, RemoteReference):
-        return f"{output.registry}/{output.repository}@{record.adapter.digest}"
-    tag = output.tag or "latest"
-    return str(output.with_tag(adapter_tag(tag, record.adapter.revision)))
+    place = ArtifactReference.parse(output)
+    if record.adapter.digest and isinstance(place, RemoteReference):
+        return f"{place.registry}/{place.repository}@{record.adapter.digest}"
+    tag = place.tag or "latest"
+    return str(place.with_tag(adapter_tag(tag, record.adapter.revision)))
 
 
 def _is_retried(record: TuningRecord, retry: str) -> bool:
@@ -186,13 +186,13 @@ def _is_retried(record: TuningRecord, retry: str) -> bool:
 
 
 def _follow(
-    workspace: Workspace, job: Manifest, record: TuningRecord, seen: Observed, settings: Settings
+    work: Work, job: Manifest, record: TuningRecord, seen: Observed, settings: Settings
 ) -> TuningDecision:
     status = job.get("status") or {}
     deployment, ended = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")
     name = job["metadata"]["name"]
     if ended == "SUCCEEDED":
-        return _succeeded(workspace, record, seen)
+        return _succeeded(work, record, seen)
     word = last_word(str(status.get("message") or ""))
     if ended in ("FAILED", "STOPPED") or word.error is not None:
         return _failed(record, word, status)
@@ -234,14 +234,14 @@ def _job_trouble(job: Manifest, seen: Observed) -> Trouble | None:
     return with_refusal(pod_trouble(pods, seen.complaints), unmade)
 
 
-def _succeeded(workspace: Workspace, record: TuningRecord, seen: Observed) -> TuningDecision:
+def _succeeded(work: Work, record: TuningRecord, seen: Observed) -> TuningDecision:
     result = seen.result.result if seen.result is not None else None
     if seen.result is None:
         wait = _condition(True, Reason.JOB_RUNNING, "the job has ended; reading its figures")
         return TuningDecision(record=record, started=wait, waits_for_result=True)
     adapter = dict((result or {}).get("adapter", {}))
     done = record.succeeded(
-        image=adapter_output(workspace),
+        image=work.output,
         digest=str(adapter.get("digest", "")),
         figures={key: value for key in _FIGURES if (value := (result or {}).get(key)) is not None},
     )
@@ -285,7 +285,7 @@ def _ended(record: TuningRecord) -> Condition:
     return _condition(True, Reason.JOB_ENDED, record.message or f"revision {record.revision} was tuned")
 
 
-def _condition(status: bool, reason: Reason, message: str) -> Condition:
+def _condition(status: bool, reason: str, message: str) -> Condition:
     return Condition(type=Type.JOB_STARTED, status=status, reason=reason, message=message)
 
 

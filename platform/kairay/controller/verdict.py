@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kairay.controller.conditions import POD_TROUBLES, Condition, Reason, Type
+from kairay.controller.conditions import Condition, Reason, Type
 from kairay.controller.record import Outcome
 from kairay.controller.serving import ServingDecision
 from kairay.controller.told import State
 from kairay.controller.tuning import RETRY, TuningDecision
+
+
+def serving_state(ready: Condition) -> str:
+    """`status.state` of what only has to answer."""
+    failed = ready.reason == Reason.SERVING_FAILED
+    return State.READY if ready.status else State.FAILED if failed else State.PENDING
 
 
 def tuning_succeeded(tuning: TuningDecision) -> Condition:
@@ -42,8 +48,8 @@ def tuning_state(tuning: TuningDecision, serving: ServingDecision) -> str:
         case Outcome.SUCCEEDED if serving.ready.reason == Reason.NOT_SERVED:
             return State.SUCCEEDED
         case Outcome.SUCCEEDED:
-            starts = serving.ready.reason == Reason.STARTING or serving.ready.reason in POD_TROUBLES
-            return State.READY if serving.ready.status else State.PENDING if starts else State.NOT_READY
+            is_stuck = serving.ready.reason in (Reason.SERVING_FAILED, Reason.CANNOT_BE_PLANNED)
+            return State.READY if serving.ready.status else State.NOT_READY if is_stuck else State.PENDING
         case _ if tuning.started.reason == Reason.CANNOT_BE_PLANNED:
             return State.NOT_READY
         case _:

@@ -76,7 +76,7 @@ def tuning_pods(
     storage: Manifest = {"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim}}
     run = Mount(name="run", path=STORAGE, volume=storage, read_only=False)
     return TuningPods(
-        job=JobPlaces(config=f"{CONFIG}/{TUNE_FILE}", data=data, output=adapter_output(workspace), storage=STORAGE),
+        job=JobPlaces(config=f"{CONFIG}/{TUNE_FILE}", data=data, output=_new_output(workspace), storage=STORAGE),
         head=PodParts(
             environment=environment, secret_environment=hub, mounts=(*mounts, *logins), prepare=prepare
         ),
@@ -121,18 +121,28 @@ def adapter_output(workspace: Workspace) -> str:
     assert workspace.tuning is not None
     output = workspace.tuning.output
     if output.volume_source is not None:
-        return f"oci:{OUTPUT}:{workspace.metadata.name}"
-    reference = ArtifactReference.parse(str(output.image))
-    if isinstance(reference, RemoteReference) and reference.digest:
-        raise InputError(
-            f"tuning.output.image: {reference} has a digest, which only the adapter decides; give a tag"
-        )
-    return str(reference)
+        return volume_output(workspace.metadata.name)
+    return str(ArtifactReference.parse(str(output.image)))
+
+
+def volume_output(name: str) -> str:
+    """That of a Workspace of this name whose adapter goes to a volume."""
+    return f"oci:{OUTPUT}:{name}"
 
 
 def model_override(preset: PresetRef) -> str | None:
     """The image that stands in for the preset's own sources of weights."""
     return None if preset.options.image is None else str(preset.options.image)
+
+
+def _new_output(workspace: Workspace) -> str:
+    output = adapter_output(workspace)
+    reference = ArtifactReference.parse(output)
+    if isinstance(reference, RemoteReference) and reference.digest:
+        raise InputError(
+            f"tuning.output.image: {reference} has a digest, which only the adapter decides; give a tag"
+        )
+    return output
 
 
 def _adapters(workspace: Workspace) -> tuple[tuple[ServedAdapter, ...], list[Mount]]:
