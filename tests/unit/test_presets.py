@@ -43,6 +43,7 @@ sources: [{kind: hub, name: someone/tiny}]
 def test_every_shipped_preset_loads(path: Path) -> None:
     preset = parse_preset(path.read_text("utf-8"), path.name)
     assert load_presets()[path.stem] == preset
+    assert find_preset(path.stem.upper()) == preset
 
 
 def test_the_catalogue_is_in_the_order_of_names() -> None:
@@ -84,6 +85,12 @@ def test_a_preset_is_found_by_name_short_name_and_hub_id(asked: str, found: str)
 def test_an_unknown_name_is_answered_with_the_nearest_ones() -> None:
     with pytest.raises(InputError, match=r"'phi3-mini-128k'; did you mean .*phi-3-mini-128k-instruct"):
         find_preset("phi3-mini-128k")
+
+
+@pytest.mark.parametrize("name", ["", ".", "../presets/phi-4", "a" * 5000, "a\0b"])
+def test_a_name_that_is_no_files_name_is_just_unknown(name: str) -> None:
+    with pytest.raises(InputError, match="there is no preset"):
+        find_preset(name)
 
 
 def test_a_name_like_no_other_is_answered_with_the_command_that_lists_them() -> None:

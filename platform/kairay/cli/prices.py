@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from kairay.cli.output import OutputFormat, output_option, print_data, print_table
-from kairay.local.state import StateDir
+from kairay.local.state_folder import StateFolder
 from kairay.prices import VARIABLE, format_prices, priced_skus
 from kairay.skus import Sku, SkuKind
 
@@ -86,7 +86,7 @@ def refresh(region: str, path: Path | None, url: str | None) -> None:
 
 
 def _refreshed() -> Path:
-    return StateDir.default().root / "prices.csv"
+    return StateFolder.default().root / "prices.csv"
 
 
 def _region(written: str) -> str:

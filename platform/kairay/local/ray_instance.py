@@ -25,7 +25,8 @@ from kairay.local.dashboard import Dashboard
 from kairay.local.ports import LOOPBACK, check_port, free_ports
 from kairay.local.processes import end_instance, find_marked, find_process, spawn_detached
 from kairay.local.ray_command import RayPorts, prepend_path, start_command, start_environment
-from kairay.local.state import LOCK_SECONDS, RAY, RayRecord, StateDir
+from kairay.local.state import RayRecord, StateDir
+from kairay.local.state_folder import LOCK_SECONDS, RAY
 
 START_SECONDS = 120.0
 """Until the dashboard answers: 5 s on two quiet cores, a minute on busy ones."""

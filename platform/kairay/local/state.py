@@ -1,32 +1,19 @@
-"""What the local back end remembers: a folder with Ray's token, the Ray instance and a record per Workspace.
+"""What the local back end remembers: the Ray instance and a record per Workspace, beside Ray's token.
 
-The folder is private (0700) and every write is atomic, so a killed command leaves the old record or the new
-one, never half of one. Records say what was asked for and what came of it; what runs *now* is always asked.
+Records say what was asked for and what came of it; what runs *now* is always asked.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import secrets
-import tempfile
-import time
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from kairay.errors import HostError, InputError
-
-RAY = "ray.instance"
-"""What the instance is locked by; no Workspace has a dot in its name."""
-
-LOCK_SECONDS = 180.0
-"""How long one command waits for another that starts or stops Ray."""
+from kairay.local.state_folder import StateFolder
 
 
 class WorkKind(StrEnum):
@@ -139,64 +126,8 @@ class WorkspaceRecord(Record):
 R = TypeVar("R", bound=Record)
 
 
-class StateDir:
-    """The folder; made when something is first written."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    @classmethod
-    def default(cls) -> Self:
-        """$KAIRAY_STATE_DIR, else kairay/ under the XDG state folder."""
-        if given := os.environ.get("KAIRAY_STATE_DIR"):
-            return cls(Path(given).expanduser().absolute())
-        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        return cls(Path(base).expanduser().absolute() / "kairay")
-
-    @property
-    def token_path(self) -> Path:
-        """The token of our Ray instance (0600)."""
-        return self.root / "ray-token"
-
-    def folder(self, name: str) -> Path:
-        """A private folder inside the state (logs, runs, jobs), made if it is not there."""
-        path = self.root / name
-        try:
-            for part in (self.root, path):
-                part.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise HostError(
-                f"cannot make {path}: {error.strerror}; KAIRAY_STATE_DIR names another place"
-            ) from error
-        return path
-
-    def job_log(self, job_id: str) -> Path:
-        """Where a job's log is kept once the job has ended."""
-        return self.root / "logs" / f"{job_id}.log"
-
-    def token(self) -> str:
-        """The token; made the first time."""
-        path = self.token_path
-        if not path.exists():
-            self.write(path, secrets.token_hex(32))
-        return path.read_text("utf-8").strip()
-
-    def write(self, path: Path, text: str) -> None:
-        """Write a private file whole or not at all; HostError when the disk will not take it."""
-        self.folder(path.parent.name if path.parent != self.root else "")
-        try:
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(text)
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise HostError(
-                f"cannot write {path}: {error.strerror}; KAIRAY_STATE_DIR names another place"
-            ) from error
+class StateDir(StateFolder):
+    """The folder with its records."""
 
     def load_ray(self) -> RayRecord | None:
         """The instance we started, if there is a record of one; it need not live."""
@@ -228,25 +159,6 @@ class StateDir:
         found = [self._read(path, WorkspaceRecord) for path in paths]
         return tuple(record for record in found if record is not None)
 
-    @contextlib.contextmanager
-    def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
-        """Hold a Workspace, or RAY, against other commands; HostError when another has it after `wait` seconds."""
-        path = self.folder("locks") / name
-        with path.open("a+", encoding="utf-8") as file:
-            deadline = time.monotonic() + wait
-            while not _try_lock(file.fileno()):
-                if time.monotonic() >= deadline:
-                    file.seek(0)
-                    holder = file.read().strip() or "unknown"
-                    raise HostError(
-                        f"another kairay (process {holder}) is at work on {name}; wait for it to end"
-                    )
-                time.sleep(0.1)
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
-
     def _record_path(self, name: str) -> Path:
         if not name or Path(name).name != name or name.startswith("."):
             raise InputError(f"{name!r} is not the name of a Workspace")
@@ -263,11 +175,3 @@ class StateDir:
             ) from error
         except ValidationError as error:
             raise HostError(f"{path} is not a record of ours any more; remove it and run again") from error
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
