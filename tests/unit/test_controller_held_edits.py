@@ -133,6 +133,18 @@ def test_an_edit_of_what_serves_an_adapter_is_denied_and_the_service_stays_ready
     assert conditions(stage)["InferenceReady"] == ("True", "ScaledToZero")
 
 
+def test_a_denial_is_said_once_while_its_service_starts() -> None:
+    stage = Stage()
+    serving(stage)
+    stage.cluster.set_status(Key(RAY_SERVICE, "team", "mine"), {})
+    stage.cluster.fail_next("apply", SERVICE, DeniedError("no"), times=2)
+    with pytest.raises(NotChangedError):
+        stage.passes()
+    said = stage.status()["message"]
+    assert said.startswith("RayService mine: its cluster is starting; services/mine cannot be changed")
+    assert said.count("services/mine cannot be changed") == 1
+
+
 def test_a_front_that_the_api_server_finds_invalid_is_told() -> None:
     stage = Stage()
     serving(stage)
