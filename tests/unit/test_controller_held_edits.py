@@ -70,6 +70,17 @@ def test_a_service_without_keys_that_has_no_cluster_for_a_while_is_not_opened() 
     assert (follows(stage), front_type(stage)) == ("mine-fghij", "ClusterIP")
 
 
+def test_a_service_without_keys_goes_before_the_front_is_opened() -> None:
+    stage = Stage()
+    tuned(stage)
+    edit(stage, tuning={**TUNING, "serve": False})
+    exposed(stage)
+    stage.passes()
+    assert (front_type(stage), stage.cluster.all(RAY_SERVICE)) == ("ClusterIP", [])
+    stage.passes()
+    assert front_type(stage) == "LoadBalancer"
+
+
 def test_keys_stay_on_while_the_front_may_not_be_closed() -> None:
     stage = Stage()
     serving(stage)

@@ -100,8 +100,9 @@ def follow_service(owner: Owner, seen: Observed, *, tuned: str | None) -> Servin
 
 
 def without_service(owner: Owner, seen: Observed, ready: Condition) -> ServingDecision:
-    """Nothing to serve yet, or ever; the Service is there from the first minute all the same."""
-    exposed = is_exposed(seen.annotations)
+    """Nothing to serve yet, or ever; the Service is there from the first minute all the same. It is opened once a
+    RayService that may have no keys is gone."""
+    exposed = is_exposed(seen.annotations) if _live(owner, seen) is None else _stays_open(owner, seen)
     return ServingDecision(
         objects=(service(owner, cluster=None, load_balancer=exposed),), ready=ready, exposed=exposed
     )
