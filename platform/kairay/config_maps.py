@@ -49,7 +49,8 @@ def config_of(workspace: Workspace) -> ConfigPlace | None:
 def written_config(manifest: Mapping[str, Any]) -> ConfigPlace | None:
     """The same of a Workspace as it is written, also where it cannot be read."""
     for part, key in (("tuning", TRAINING_KEY), ("inference", INFERENCE_KEY)):
-        if isinstance(name := dig(manifest, part, "config"), str):
+        # As everywhere in what people write, "" is not given.
+        if (name := dig(manifest, part, "config")) and isinstance(name, str):
             return ConfigPlace(field=f"{part}.config", name=name, key=key)
     return None
 

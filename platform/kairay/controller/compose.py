@@ -59,7 +59,8 @@ def compose_inference(
         replace(ready, type=Type.SUCCEEDED), replace(ready, type=Type.READY),
     ]  # fmt: skip
     state = serving_state(ready)
-    message = ready.message if ready.status or resources.status else f"{resources.message}; {ready.message}"
+    blocked = ground.lacks_nodes and not ready.status
+    message = f"{resources.message}; {ready.message}" if blocked else ready.message
     status = draw_status(seen, world.now, conditions, state=state, message=ground.after(message))
     status |= {"inference": dict(serving.told), **ground.told}
     status |= {"revision": status_revision} if status_revision else {}
@@ -78,7 +79,7 @@ def compose_tuning(
     """Of a Workspace that tunes, and then serves what it has tuned."""
     record, resources, ready = tuning.record, ground.resources, tuning_ready(tuning, serving)
     conditions = [resources, tuning.started, tuning_succeeded(tuning), serving.ready, ready]
-    blocked = not resources.status and record.outcome is None
+    blocked = ground.lacks_nodes and record.outcome is None
     message = f"{resources.message}; {ready.message}" if blocked else ready.message
     state = tuning_state(tuning, serving)
     status = draw_status(seen, world.now, conditions, state=state, message=ground.after(message))

@@ -47,6 +47,8 @@ class Served:
     fewest: int
     """Replicas; 0: it may sleep."""
     most: int
+    tuned: str | None = None
+    """Reference of the Workspace's own adapter; None: it has none, or an earlier release has drawn it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from kairay.controller.record import TuningRecord
 from kairay.controller.serving import (
     ServingDecision,
     decide_serving,
+    find_serving,
     follow_service,
     keep_serving,
     without_service,
@@ -92,6 +93,9 @@ def _follow_tuning(
         if spare is not None:
             assert work.read is not None, "what cannot be read is not planned"
             return decide_serving(work.read, owner, spare, seen, world.settings, tuned=tuned)
+        # An edit of it waits, and what serves the same adapter goes on.
+        if not halt.instead and (waits := find_serving(owner, seen, tuned=tuned)) is not None:
+            return waits
         why = _not_served(halt.reason, f"a service of the tuned model cannot be planned: {halt.words}")
         return keep_serving(owner, seen, why)
 

@@ -61,6 +61,11 @@ class Ground:
     note: str = ""
     """To be read after the status' message; empty: nothing more is to be said."""
 
+    @property
+    def lacks_nodes(self) -> bool:
+        """And the note does not say so already."""
+        return not self.resources.status and self.resources.message not in self.note
+
     def after(self, message: str) -> str:
         """The status' message."""
         return f"{message}; {self.note}" if self.note else message

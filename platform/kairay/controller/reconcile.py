@@ -140,15 +140,16 @@ class Reconciler:
             return replace(seen, model_problem=error)
 
     async def _go_on(self, seen: Observed, decision: Decision) -> None:
-        """What is not brought about as it is written: what runs of it goes on."""
+        """What is not brought about as it is written: what runs of it goes on. Told first, since what has failed may
+        fail again."""
+        self._want(seen, decision)
+        await self._report(seen, decision)
         for manifest in decision.objects:
             key = key_of(manifest)
             # What a rule denies is in status already.
             with suppress(NotMadeError, NotChangedError):
                 if key not in seen.live or seen.holds(key):
                     await self._apply_one(seen, manifest)
-        self._want(seen, decision)
-        await self._report(seen, decision)
 
     def _want(self, seen: Observed, decision: Decision) -> None:
         """What a Workspace with a mistake wanted before, it goes on to want: what runs of it goes on."""

@@ -51,14 +51,9 @@ class ServingDecision:
 
 
 def decide_serving(
-    workspace: Workspace,
-    owner: Owner,
-    blueprint: Blueprint,
-    seen: Observed,
-    settings: Settings,
-    *,
-    tuned: str | None,
-) -> ServingDecision:
+    workspace: Workspace, owner: Owner, blueprint: Blueprint, seen: Observed, settings: Settings,
+    *, tuned: str | None,
+) -> ServingDecision:  # fmt: skip
     """The service of an inference Workspace, or of the adapter `tuned` that a tuning one has made."""
     exposed = is_exposed(seen.annotations)
     manifest = draw_service(
@@ -70,6 +65,7 @@ def decide_serving(
         models=(blueprint.plan.preset, *_adapter_names(workspace, tuned)),
         fewest=serving.min_replicas,
         most=serving.max_replicas,
+        tuned=tuned,
     )
     drawn_for = DrawnFor(
         asked=asked_for(seen, tuned=tuned),
@@ -79,7 +75,10 @@ def decide_serving(
         served=served,
     )
     told = _told(owner, seen, served, exposed=exposed)
-    return replace(told, objects=(marked(manifest, drawn_for), *told.objects))
+    drawn = marked(manifest, drawn_for)
+    # Closed before its keys go: a rule may deny that, and then they have to stay.
+    closes = not exposed and _is_open(owner, seen)
+    return replace(told, objects=(*told.objects, drawn) if closes else (drawn, *told.objects))
 
 
 def follow_service(owner: Owner, seen: Observed, *, tuned: str | None) -> ServingDecision | None:
@@ -101,25 +100,22 @@ def follow_service(owner: Owner, seen: Observed, *, tuned: str | None) -> Servin
 
 
 def without_service(owner: Owner, seen: Observed, ready: Condition) -> ServingDecision:
-    """Nothing to serve yet, or ever; the Service is there from the first minute all the same."""
-    exposed = is_exposed(seen.annotations)
+    """Nothing to serve yet, or ever; the Service is there from the first minute all the same. It is opened once a
+    RayService that may have no keys is gone."""
+    exposed = is_exposed(seen.annotations) if _live(owner, seen) is None else _stays_open(owner, seen)
     return ServingDecision(
         objects=(service(owner, cluster=None, load_balancer=exposed),), ready=ready, exposed=exposed
     )
 
 
 def keep_serving(owner: Owner, seen: Observed, ready: Condition) -> ServingDecision:
-    """What answers goes on, whatever it should be; nothing where nothing does.
+    """What is there goes on, whatever it should be, and whether it answers now or not.
 
     At most as open as it is now: its keys are switched by what is not drawn here.
     """
-    cluster = active_cluster(_live(owner, seen))
-    if cluster is None:
+    if _live(owner, seen) is None:
         return without_service(owner, seen, ready)
-    exposed = _stays_open(owner, seen)
-    return ServingDecision(
-        objects=(service(owner, cluster=cluster, load_balancer=exposed),), ready=ready, exposed=exposed
-    )
+    return ServingDecision(objects=(find_front(owner, seen),), ready=ready, exposed=_stays_open(owner, seen))
 
 
 def find_front(owner: Owner, seen: Observed) -> Manifest:
@@ -128,11 +124,11 @@ def find_front(owner: Owner, seen: Observed) -> Manifest:
     return service(owner, cluster=cluster, load_balancer=_stays_open(owner, seen))
 
 
-def find_serving(owner: Owner, seen: Observed) -> ServingDecision | None:
+def find_serving(owner: Owner, seen: Observed, *, tuned: str | None = None) -> ServingDecision | None:
     """The service that is there as it stands, whatever is asked for now, and at most as open as it is; None: there is
-    none, or nobody can say what it serves."""
+    none, nobody can say what it serves, or it does not serve the adapter `tuned`."""
     drawn_for = read_drawn_for(_live(owner, seen))
-    if drawn_for is None or drawn_for.served is None:
+    if drawn_for is None or drawn_for.served is None or tuned not in (None, drawn_for.served.tuned):
         return None
     return _told(owner, seen, drawn_for.served, exposed=_stays_open(owner, seen))
 
@@ -246,9 +242,12 @@ def _live(owner: Owner, seen: Observed) -> Manifest | None:
 
 def _stays_open(owner: Owner, seen: Observed) -> bool:
     """It is open and is to be: what is not drawn anew gets no keys."""
+    return _is_open(owner, seen) and is_exposed(seen.annotations)
+
+
+def _is_open(owner: Owner, seen: Observed) -> bool:
     front = seen.find(SERVICE, owner.name)
-    is_open = front is not None and seen.owns(front) and front["spec"].get("type") == "LoadBalancer"
-    return is_open and is_exposed(seen.annotations)
+    return front is not None and seen.owns(front) and front["spec"].get("type") == "LoadBalancer"
 
 
 def _leads_to(seen: Observed, cluster: str | None) -> bool:

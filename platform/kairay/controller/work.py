@@ -72,11 +72,12 @@ def _selector(seen: Observed) -> LabelSelector | None:
 
 
 def _drawn_revision(seen: Observed) -> str:
-    """Of the job that was drawn for what is written now; it stays when it has ended."""
-    asked = asked_for(seen, tuned=None)
+    """Of the job that was drawn for what is written now; it stays when it has ended. Who reaches its service later is
+    no part of it."""
+    asked = {asked_for(seen, tuned=None, exposed=each) for each in (True, False)}
     for job in seen.all(RAY_JOB):
         drawn_for = read_drawn_for(job) if seen.owns(job) else None
-        if drawn_for is not None and drawn_for.asked == asked:
+        if drawn_for is not None and drawn_for.asked in asked:
             return labels_of(job).get(REVISION_LABEL, "")
     return ""
 
