@@ -151,9 +151,7 @@ def find_preset(name: str) -> Preset:
 @cache
 def load_presets() -> Mapping[str, Preset]:
     """Every shipped preset by its name, in the order of names; InputError for a file that is not one."""
-    presets = [
-        parse_preset(path.read_text("utf-8"), path.name) for path in data_dir("presets").glob("*.yaml")
-    ]
+    presets = [_read(path) for path in data_dir("presets").glob("*.yaml")]
     _names(presets)
     return MappingProxyType(
         {preset.name: preset for preset in sorted(presets, key=lambda preset: preset.name)}
@@ -194,11 +192,15 @@ def render_preset(preset: Preset) -> str:
 
 
 @cache
+def _read(path: Path) -> Preset:
+    return parse_preset(path.read_text("utf-8"), path.name)
+
+
 def _shipped(name: str) -> Preset | None:
     """By its file, whose name is the preset's: most ask so, and a command need not read the sixty others."""
     for path in data_dir("presets").iterdir():
         if path.name == f"{name}.yaml":
-            return parse_preset(path.read_text("utf-8"), path.name)
+            return _read(path)
     return None
 
 

@@ -12,6 +12,7 @@ from kairay.presets import TuningMethod
 from kairay.workspace_fields import Count, Flag, Image, Number, ObjectName, Problem, Whole, Written, dig
 from kairay.workspace_messages import describe_value, problem
 from kairay.workspace_sources import AdapterSource, DataDestination, DataSource
+from kairay.workspace_template import template_problems
 
 Method = TuningMethod
 
@@ -114,7 +115,9 @@ class InferenceSpec(Written):
 
     @classmethod
     def problems(cls, written: Mapping[str, Any]) -> Iterator[Problem]:
-        """Adapters have names of their own."""
+        """Adapters have names of their own, and of a pod template what is read has its kind."""
+        for place, fault in template_problems(written.get("template")):
+            yield ("template", *place), fault
         adapters = written.get("adapters")
         seen: set[str] = set()
         for index, adapter in enumerate(adapters if isinstance(adapters, list) else ()):
