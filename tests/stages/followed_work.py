@@ -7,11 +7,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 from controller_stage import Stage
-from kairay.errors import InputError
+from kairay.errors import InputError, TransientError
 from kairay.kube.objects import RAY_SERVICE, SERVICE, WORKSPACE, Key, Manifest
 from kairay.presets import Preset, find_preset
 from kairay.skus import load_skus
+from kairay.workspace import Workspace
 
 SIZE = "Standard_NC24ads_A100_v4"
 INFERENCE = {"preset": {"name": "phi-3-mini-128k-instruct"}, "config": "own"}
@@ -24,6 +27,8 @@ TRAINING_CONFIG = "training_config: {TrainingArguments: {max_length: 1024}}"
 DONE = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED", "endTime": "2026-11-24T11:00:00Z"}
 PLANNED_ANEW = "kept as it was planned; planned anew it would be refused: "
 MOVED = "kept as it was planned; planned anew it would move from "
+
+NO_LONGER = "resource.labelSelector: no longer"
 
 
 class OtherModels:
@@ -57,6 +62,28 @@ def larger_model(stage: Stage) -> None:
 
 def model_is_gone(stage: Stage) -> None:
     stage.models = OtherModels(gone)
+
+
+def away(preset: Preset) -> Preset:
+    raise TransientError("the hub cannot be reached", reason="HubUnreachable")
+
+
+def hub_away(stage: Stage) -> None:
+    """To a new process, which knows no facts."""
+    stage.models = OtherModels(away)
+    stage.restart()
+
+
+def without_answer(stage: Stage, count: int = 1) -> None:
+    """Passes while the hub is away."""
+    for _ in range(count):
+        with pytest.raises(TransientError, match="hub"):
+            stage.passes()
+
+
+def no_longer(manifest: Manifest) -> Workspace:
+    """In place of `parse_workspace`: a release that cannot read what is written."""
+    raise InputError(NO_LONGER)
 
 
 LATER: list[Callable[[Stage], None]] = [smaller_gpus, all_smaller, larger_model, model_is_gone]

@@ -11,10 +11,10 @@ import pytest
 from controller_stage import Stage
 from followed_work import (
     DONE,
+    NO_LONGER,
     PLANNED_ANEW,
     TRAINING_CONFIG,
     TUNING,
-    OtherModels,
     annotate,
     answer,
     cheaper,
@@ -23,31 +23,22 @@ from followed_work import (
     exposed,
     follows,
     front_type,
+    hub_away,
     larger_context,
+    no_longer,
     serving,
     tuned,
+    without_answer,
     write_config,
 )
 from kairay.controller import reconcile
 from kairay.controller.refusals import NotChangedError, NotMadeError
 from kairay.controller.settings import NodeSettings, Provider, Settings
-from kairay.errors import InputError, TransientError
 from kairay.kube.errors import DeniedError
 from kairay.kube.objects import DEPLOYMENT, NETWORK_POLICY, RAY_JOB, RAY_SERVICE, SERVICE, Key, Kind, Manifest
-from kairay.presets import Preset
-from kairay.workspace import Workspace
 
 TRIED_AGAIN = "Kairay tries again by itself, and what runs goes on"
 HUB = f"the hub cannot be reached; {TRIED_AGAIN}"
-NEW = "resource.labelSelector: no longer"
-
-
-def away(preset: Preset) -> Preset:
-    raise TransientError("the hub cannot be reached", reason="HubUnreachable")
-
-
-def no_longer(manifest: dict[str, Any]) -> Workspace:
-    raise InputError(NEW)
 
 
 def worker(stage: Stage, name: str, cluster: str) -> None:
@@ -57,18 +48,6 @@ def worker(stage: Stage, name: str, cluster: str) -> None:
         "spec": {"nodeName": "gpu-1"},
         "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
     })  # fmt: skip
-
-
-def hub_away(stage: Stage) -> None:
-    """To a new process, which knows no facts."""
-    stage.models = OtherModels(away)
-    stage.restart()
-
-
-def without_answer(stage: Stage, count: int = 1) -> None:
-    for _ in range(count):
-        with pytest.raises(TransientError, match="hub"):
-            stage.passes()
 
 
 def denies(stage: Stage, kind: Kind, times: int = 1) -> None:
@@ -392,8 +371,8 @@ def test_a_service_whose_workspace_a_release_cannot_read_stays_ready_and_is_foll
     after = stage.status()
     assert (follows(stage), stage.board.groups()) == ("mine-fghij", groups)
     assert (after["state"], conditions(stage)) == ("Ready", ready)
-    assert after["message"] == f"RayService mine answers; {PLANNED_ANEW}{NEW}"
-    assert after["plan"]["reasons"][0] == f"{PLANNED_ANEW}{NEW}"
+    assert after["message"] == f"RayService mine answers; {PLANNED_ANEW}{NO_LONGER}"
+    assert after["plan"]["reasons"][0] == f"{PLANNED_ANEW}{NO_LONGER}"
     assert (after["inference"], after["revision"]) == (told["inference"], told["revision"])
     assert stage.cluster.all(RAY_SERVICE)[0]["spec"] == before["spec"]
     written = stage.cluster.writes
@@ -414,7 +393,7 @@ def test_what_was_tuned_is_followed_alike(later: Callable[[Stage], None], *, sta
     stage.passes(3)
     assert (stage.status()["state"], follows(stage)) == ("Ready", "mine-fghij")
     assert conditions(stage) == ready
-    assert f"{PLANNED_ANEW}{NEW}" in stage.status()["message"]
+    assert f"{PLANNED_ANEW}{NO_LONGER}" in stage.status()["message"]
     assert stage.cluster.all(RAY_SERVICE)[0]["spec"] == before["spec"]
 
 
@@ -447,7 +426,7 @@ def test_an_edit_of_what_cannot_be_read_is_refused_and_what_runs_is_followed(
     change(stage)
     answer(stage, "mine-fghij")
     stage.passes(2)
-    assert (stage.status()["state"], stage.status()["message"]) == ("NotReady", NEW)
+    assert (stage.status()["state"], stage.status()["message"]) == ("NotReady", NO_LONGER)
     assert conditions(stage)["WorkspaceReady"] == ("False", "InvalidInput")
     assert conditions(stage)["InferenceReady"] == ("True", "Serving")
     assert (follows(stage), front_type(stage), policy_is_open(stage)) == ("mine-fghij", "ClusterIP", False)
@@ -474,7 +453,7 @@ def test_of_a_workspace_that_cannot_be_read_nothing_is_made(later: Callable[[Sta
     later(stage)
     stage.put(inference={"preset": {"name": "phi-3-mini-128k-instruct"}})
     stage.passes(2)
-    assert (stage.status()["state"], stage.status()["message"]) == ("NotReady", NEW)
+    assert (stage.status()["state"], stage.status()["message"]) == ("NotReady", NO_LONGER)
     assert stage.cluster.writes == 1
 
 

@@ -9,7 +9,6 @@ import pytest
 from controller_stage import Stage
 from followed_work import (
     TUNING,
-    OtherModels,
     annotate,
     answer,
     cheaper,
@@ -18,35 +17,17 @@ from followed_work import (
     exposed,
     follows,
     front_type,
+    hub_away,
+    no_longer,
     serving,
     tuned,
+    without_answer,
 )
 from kairay.controller import reconcile
 from kairay.controller.refusals import NotChangedError
-from kairay.errors import InputError, TransientError
+from kairay.errors import InputError
 from kairay.kube.errors import DeniedError
 from kairay.kube.objects import RAY_SERVICE, SERVICE, Key
-from kairay.presets import Preset
-from kairay.workspace import Workspace
-
-
-def away(preset: Preset) -> Preset:
-    raise TransientError("the hub cannot be reached", reason="HubUnreachable")
-
-
-def no_longer(manifest: dict[str, object]) -> Workspace:
-    raise InputError("resource.labelSelector: no longer")
-
-
-def hub_away(stage: Stage) -> None:
-    stage.models = OtherModels(away)
-    stage.restart()
-
-
-def without_answer(stage: Stage, count: int = 1) -> None:
-    for _ in range(count):
-        with pytest.raises(TransientError, match="hub"):
-            stage.passes()
 
 
 @pytest.mark.parametrize("part", ["inference", "tuning"])

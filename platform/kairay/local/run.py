@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from kairay.errors import InputError, JobFailedError, KairayError
 from kairay.local.machine import LocalMachine, Machine, is_idle
@@ -281,8 +280,7 @@ class _Run:
 def _take_up(
     state: StateDir, workspace: Workspace, plan: Plan, revision: str, options: RunOptions, now: float
 ) -> WorkspaceRecord:
-    """The record of this revision, or a new one. What belongs to the service outlives a change of revision, and so do
-    the jobs: one that this revision had before is its job again."""
+    """The record of this revision, or a new one with what outlives a change of revision."""
     name = workspace.metadata.name
     kind = WorkKind.TUNING if workspace.tuning is not None else WorkKind.INFERENCE
     old = state.load(name)
@@ -291,15 +289,4 @@ def _take_up(
     new = WorkspaceRecord(
         name=name, kind=kind, preset=plan.preset, revision=revision, started_at=now, address=options.address
     )
-    if old is None:
-        return new
-    kept: dict[str, Any] = {
-        key: getattr(old, key) for key in ("application", "route_prefix", "models", "ray")
-    }
-    kept["earlier"] = tuple(job for job in old.jobs if job.revision != revision)
-    for job in old.jobs:
-        if job.revision == revision:
-            kept |= {"attempt": job.attempt, "job_id": job.job_id, "training": job.training}
-    if old.last_job_id != kept.get("job_id"):
-        kept["superseded"] = old.last_job_id
-    return new.model_copy(update=kept)
+    return new if old is None else new.after(old)

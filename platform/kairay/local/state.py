@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -121,6 +121,20 @@ class WorkspaceRecord(Record):
             revision=self.revision, job_id=self.job_id, attempt=self.attempt, training=self.training
         )
         return (*self.earlier, own)
+
+    def after(self, old: WorkspaceRecord) -> WorkspaceRecord:
+        """This record, new, of another revision than `old`. What belongs to the service outlives the change, and so
+        do the jobs: one that this revision had before is its job again."""
+        kept: dict[str, Any] = {
+            key: getattr(old, key) for key in ("application", "route_prefix", "models", "ray")
+        }
+        kept["earlier"] = tuple(job for job in old.jobs if job.revision != self.revision)
+        for job in old.jobs:
+            if job.revision == self.revision:
+                kept |= {"attempt": job.attempt, "job_id": job.job_id, "training": job.training}
+        if old.last_job_id != kept.get("job_id"):
+            kept["superseded"] = old.last_job_id
+        return self.model_copy(update=kept)
 
 
 R = TypeVar("R", bound=Record)
